@@ -1,0 +1,150 @@
+import json
+
+import pytest
+import torch
+from peft import PeftModel
+from tiny_models import tiny_qwen2
+from training_examples import small_multitask
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+from trialign.backbone import (
+    hub_backbone,
+    hub_tokenizer,
+    load_backbone,
+    save_backbone,
+    scratch_backbone,
+    scratch_tokenizer,
+)
+from trialign.tasks import TASKS
+from trialign.vocabulary import SidVocabulary
+
+SIZES = (6, 4, 2)
+IDS = torch.tensor([[20, 41, 63, 300]])
+
+
+@pytest.fixture(scope="module")
+def qwen2(tmp_path_factory):
+    return tiny_qwen2(tmp_path_factory.mktemp("qwen2"))
+
+
+def vocabulary_of(folder):
+    return SidVocabulary.add_to(hub_tokenizer(folder), SIZES)
+
+
+@pytest.mark.parametrize("text", ["red mug", "<|end|> <a_1>", "naïve 🎁\n\ttabs", "日本語 ​zero width", ""])
+def test_scratch_tokenizer_round_trips_any_text(text):
+    tokenizer = scratch_tokenizer(["red mug", "blue mug"], 400)
+    ids = tokenizer(text, split_special_tokens=True)["input_ids"]
+    assert tokenizer.decode(ids) == text
+
+
+def test_scratch_tokenizer_learns_the_words_of_catalogue_and_templates():
+    tokenizer = scratch_tokenizer(["ceramic mug", "ceramic bowl"] * 5, 600)
+    assert len(tokenizer) <= 600
+    assert len(tokenizer("ceramic mug")["input_ids"]) == 2
+    longest = max(len(tokenizer(" ".join(task.parts))["input_ids"]) for task in TASKS.values())
+    assert longest <= 10
+    with pytest.raises(ValueError, match="at least one text"):
+        scratch_tokenizer([""], 400)
+    with pytest.raises(ValueError, match="258"):
+        scratch_tokenizer(["mug"], 100)
+
+
+def test_scratch_backbone():
+    vocabulary = small_multitask().vocabulary
+    model = scratch_backbone(vocabulary, hidden=32, layers=2, heads=2, seed=4)
+    again = scratch_backbone(vocabulary, hidden=32, layers=2, heads=2, seed=4)
+    other = scratch_backbone(vocabulary, hidden=32, layers=2, heads=2, seed=5)
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert model.config._attn_implementation == "eager" and not model.training
+    assert model.get_input_embeddings().num_embeddings == len(vocabulary)
+    logits = [m(torch.tensor([[1, 2, 3]])).logits for m in (model, again, other)]
+    assert torch.equal(logits[0], logits[1]) and not torch.allclose(logits[0], logits[2])
+    assert model.generation_config.eos_token_id == vocabulary.eos_token_id
+    with pytest.raises(ValueError, match="even multiple"):
+        scratch_backbone(vocabulary, hidden=30, heads=4)
+
+
+def test_making_a_backbone_leaves_the_random_state_alone():
+    vocabulary = small_multitask().vocabulary
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    scratch_backbone(vocabulary, hidden=32, layers=1, heads=2, seed=9)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_hub_backbone_gets_sensible_sid_rows(qwen2):
+    base = AutoModelForCausalLM.from_pretrained(qwen2)
+    vocabulary = vocabulary_of(qwen2)
+    model = hub_backbone(qwen2, vocabulary)
+    old, new = base.get_input_embeddings().weight, model.get_input_embeddings().weight
+    texts = int(vocabulary.all_sid_token_ids.min())
+    assert len(new) == len(vocabulary) and model.config.vocab_size == len(vocabulary)
+    assert torch.equal(new[:texts], old[:texts])
+    rows = new[torch.as_tensor(vocabulary.all_sid_token_ids)]
+    distance = (rows - old[:texts].mean(dim=0)).norm(dim=1)
+    assert (distance < 0.2 * old[:texts].std(dim=0).norm()).all() and (distance > 0).all()
+    assert len(torch.unique(rows, dim=0)) == len(rows)
+    assert torch.equal(model(IDS).logits[..., :texts], base(IDS).logits[..., :texts])
+
+
+def test_generation_settings_of_a_chat_model_are_reset(tmp_path):
+    folder = tiny_qwen2(tmp_path)
+    chat = GenerationConfig(do_sample=True, temperature=0.7, repetition_penalty=1.3, eos_token_id=2)
+    chat.save_pretrained(folder)
+    settings = hub_backbone(folder, vocabulary_of(folder)).generation_config
+    assert not settings.do_sample and settings.repetition_penalty in (None, 1.0)
+
+
+def test_lora_trains_adapters_and_sid_rows_only(qwen2):
+    vocabulary = vocabulary_of(qwen2)
+    model = hub_backbone(qwen2, vocabulary, lora_rank=2)
+    assert isinstance(model, PeftModel)
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert names and all("lora_" in name or "trainable_tokens" in name for name in names)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    sid = int(vocabulary.sid_token_ids[0][1])
+    ids = torch.tensor([[20, 41, sid, 300]])
+    before = model.get_base_model().get_input_embeddings()(ids).detach().clone()
+    model(ids, labels=ids).loss.backward()
+    optimizer.step()
+    after = model.get_base_model().get_input_embeddings()(ids).detach()
+    assert torch.equal(before[0, [0, 1, 3]], after[0, [0, 1, 3]])
+    assert not torch.equal(before[0, 2], after[0, 2])
+    with pytest.raises(ValueError, match="lora_rank"):
+        hub_backbone(qwen2, vocabulary, lora_rank=0)
+
+
+def test_save_and_load_scratch(tmp_path):
+    vocabulary = small_multitask().vocabulary
+    model = scratch_backbone(vocabulary, hidden=32, layers=1, heads=2)
+    loaded, same = load_backbone(save_backbone(model, vocabulary, tmp_path / "model"))
+    assert torch.equal(model(IDS % len(vocabulary)).logits, loaded(IDS % len(vocabulary)).logits)
+    assert loaded.config._attn_implementation == "eager"
+    assert same.encode_text("Red mug") == vocabulary.encode_text("Red mug")
+    assert not [file for file in (tmp_path / "model").iterdir() if file.suffix in (".bin", ".pt", ".pkl")]
+
+
+def test_save_and_load_lora_without_the_embedding(qwen2, tmp_path):
+    vocabulary = vocabulary_of(qwen2)
+    model = hub_backbone(qwen2, vocabulary, lora_rank=2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name))))
+    ids = torch.tensor([[20, int(vocabulary.sid_token_ids[1][2]), 41]])
+    folder = save_backbone(model.eval(), vocabulary, tmp_path / "lora")
+    loaded, _ = load_backbone(folder)
+    torch.testing.assert_close(loaded(ids).logits, model(ids).logits)
+    full = model.get_base_model().get_input_embeddings().weight.numel() * 4
+    assert (folder / "adapter_model.safetensors").stat().st_size < full
+    assert json.loads((folder / "backbone.json").read_text())["base"] == str(qwen2)
+
+
+def test_bad_input(qwen2, tmp_path):
+    with pytest.raises(FileNotFoundError, match="notebook 05"):
+        load_backbone(tmp_path)
+    foreign = SidVocabulary.add_to(scratch_tokenizer([f"word{n} other{n}" for n in range(900)], 1200), SIZES)
+    with pytest.raises(ValueError, match="model's own tokenizer"):
+        hub_backbone(qwen2, foreign)

@@ -1,0 +1,297 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_trie import sequences
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from trialign.decode import Trie, beam_search, fates, prefix_allowed_tokens_fn, score_all, where_lost
+
+VOCABULARY = 40
+SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+GROUPED = {"num_key_value_heads": 2, "max_position_embeddings": 128, "bos_token_id": None, "eos_token_id": None}
+
+
+def _make(family):
+    torch.manual_seed(0)
+    shape = {"vocab_size": VOCABULARY, **SMALL, **GROUPED}
+    model = {
+        "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=8, tie_word_embeddings=True)),
+        "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**shape)),
+        "llama": lambda: LlamaForCausalLM(LlamaConfig(**shape)),
+        "gpt2": lambda: GPT2LMHeadModel(
+            GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=None)
+        ),
+        "t5": lambda: T5ForConditionalGeneration(
+            T5Config(
+                vocab_size=VOCABULARY,
+                d_model=32,
+                d_kv=8,
+                d_ff=48,
+                num_layers=2,
+                num_heads=4,
+                decoder_start_token_id=0,
+                eos_token_id=19,
+            )
+        ),
+    }[family]()
+    # Freshly made models are nearly uniform; larger weights make their choices distinct.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(0.3 if family == "t5" else 6)
+    return model.eval()
+
+
+FAMILIES = ("qwen3", "qwen2", "llama", "gpt2", "t5")
+MODELS = {family: _make(family) for family in FAMILIES}
+
+
+def _next_token_logits(model, prompt, prefix):
+    with torch.inference_mode():
+        if model.config.is_encoder_decoder:
+            output = model(input_ids=torch.tensor([prompt]), decoder_input_ids=torch.tensor([[0, *prefix]]))
+        else:
+            output = model(input_ids=torch.tensor([[*prompt, *prefix]]))
+    return output.logits[0, -1].double()
+
+
+def brute_force(model, table, prompt):
+    """Log-probability of each item by one whole forward pass a prefix, with no trie, cache, padding or batch."""
+    rows = [row[row >= 0].tolist() for row in table]
+    scores = np.zeros(len(rows))
+    for item, row in enumerate(rows):
+        for depth in range(len(row)):
+            children = sorted({other[depth] for other in rows if other[:depth] == row[:depth]})
+            logits = _next_token_logits(model, prompt, row[:depth])[children]
+            scores[item] += torch.log_softmax(logits, 0)[children.index(row[depth])].item()
+        scores[item] -= np.log(rows.count(row))
+    return scores
+
+
+def search(model, trie, prompts, **options):
+    return beam_search(model, trie, prompts, progress=False, **options)
+
+
+def scores_by_item(found, user, n_items):
+    scores = np.full(n_items, np.nan)
+    real = found.items[user] >= 0
+    scores[found.items[user][real]] = found.log_probabilities[user][real]
+    return scores
+
+
+prompt = st.lists(st.integers(20, VOCABULARY - 1), min_size=1, max_size=7)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sampled_from(FAMILIES), sequences(max_items=9), st.lists(prompt, min_size=1, max_size=3))
+def test_enough_beams_equal_brute_force(family, table, prompts):
+    model, trie, n_items = MODELS[family], Trie.build(table), len(table)
+    found = search(model, trie, prompts, beams=n_items, top_k=n_items, batch_size=2)
+    for user, one in enumerate(prompts):
+        expected = brute_force(model, table, one)
+        np.testing.assert_allclose(scores_by_item(found, user, n_items), expected, atol=2e-4)
+        np.testing.assert_allclose(score_all(model, trie, one, chunk=2), expected, atol=2e-4)
+        assert np.exp(expected).sum() == pytest.approx(1)
+        assert (np.diff(found.log_probabilities[user]) <= 0).all()
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sampled_from(("qwen3", "t5")), sequences(max_items=12, fewest=3), st.data())
+def test_masked_items_go_and_the_rest_keep_their_probabilities(family, table, data):
+    model, trie, n_items = MODELS[family], Trie.build(table), len(table)
+    masked = [data.draw(st.sets(st.integers(0, n_items - 1))) for _ in range(2)]
+    prompts = [[30, 31], [32]]
+    arrays = [np.array(sorted(rows), dtype=np.int64) for rows in masked]
+    found = search(model, trie, prompts, beams=n_items, top_k=n_items, masked=arrays)
+    for user, rows in enumerate(masked):
+        expected = score_all(model, trie, prompts[user])
+        expected[sorted(rows)] = np.nan
+        np.testing.assert_allclose(scores_by_item(found, user, n_items), expected, atol=2e-4)
+        assert (found.items[user] >= 0).sum() == n_items - len(rows)
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    """200 items, fixed depth 3, sequences without collision."""
+    table = np.array([[a, 6 + b, 12 + c] for a in range(6) for b in range(6) for c in range(6)])
+    return table[np.random.default_rng(3).permutation(len(table))[:200]]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_same_beams_as_generate(family, catalogue):
+    model, trie, beams = MODELS[family], Trie.build(catalogue), 7
+    prompts = [[20, 33, 21, 37], [25], [30, 39, 22]]
+    found = search(model, trie, prompts, beams=beams, top_k=beams, batch_size=3)
+    for user, one in enumerate(prompts):
+        start = 1 if family == "t5" else len(one)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            output = model.generate(
+                input_ids=torch.tensor([one]),
+                attention_mask=torch.ones(1, len(one), dtype=torch.long),
+                prefix_allowed_tokens_fn=prefix_allowed_tokens_fn(trie, start, end_token_id=19),
+                num_beams=beams,
+                num_return_sequences=beams,
+                max_new_tokens=3,
+                renormalize_logits=True,
+                length_penalty=0.0,
+                pad_token_id=19,
+                return_dict_in_generate=True,
+                output_scores=True,
+            )
+        leaves = [trie.find(sequence) for sequence in output.sequences[:, start : start + 3].tolist()]
+        assert [int(trie.items_at(leaf)[0]) for leaf in leaves] == found.items[user].tolist()
+        np.testing.assert_allclose(output.sequences_scores, found.log_probabilities[user], atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "t5"])
+def test_result_does_not_depend_on_the_batch(family, catalogue):
+    trie = Trie.build(catalogue)
+    rng = np.random.default_rng(1)
+    prompts = [rng.integers(20, VOCABULARY, rng.integers(1, 12)).tolist() for _ in range(9)]
+    together = search(MODELS[family], trie, prompts, beams=5, top_k=5, batch_size=4, pad_token_id=7)
+    for user, one in enumerate(prompts):
+        alone = search(MODELS[family], trie, [one], beams=5, top_k=5)
+        assert alone.items[0].tolist() == together.items[user].tolist()
+        np.testing.assert_allclose(alone.log_probabilities[0], together.log_probabilities[user], atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_all_but_k_masked_gives_those_k(family, catalogue):
+    trie = Trie.build(catalogue)
+    kept = [3, 77, 140]
+    masked = [np.setdiff1d(np.arange(200), kept), np.arange(200)]
+    found = search(MODELS[family], trie, [[25, 26], [30]], beams=3, top_k=5, masked=masked)
+    assert sorted(found.items[0, :3].tolist()) == kept
+    assert found.items[0, 3:].tolist() == [-1, -1]
+    assert (found.items[1] == -1).all() and np.isneginf(found.log_probabilities[1]).all()
+
+
+def test_one_item_catalogue_and_no_prompts():
+    trie = Trie.build(np.array([[1, 7, 13]]))
+    found = search(MODELS["qwen3"], trie, [[25]], beams=20, top_k=3)
+    assert found.items.tolist() == [[0, -1, -1]]
+    assert found.log_probabilities[0, 0] == pytest.approx(0, abs=1e-6)
+    assert search(MODELS["qwen3"], trie, []).items.shape == (0, 20)
+
+
+def test_items_that_share_a_sequence_share_its_probability():
+    trie = Trie.build(np.array([[1, 7], [1, 8], [1, 7]]))
+    found = search(MODELS["qwen3"], trie, [[25, 26]], top_k=3)
+    scores = scores_by_item(found, 0, 3)
+    assert scores[0] == scores[2]
+    assert np.exp(scores).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_generation_config_of_the_checkpoint_is_ignored(catalogue):
+    model, trie = MODELS["qwen3"], Trie.build(catalogue)
+    before = search(model, trie, [[25, 26]])
+    original = model.generation_config.to_dict()
+    model.generation_config.update(
+        do_sample=True, temperature=3.0, repetition_penalty=9.0, top_k=1, eos_token_id=1, bad_words_ids=[[0]]
+    )
+    after = search(model, trie, [[25, 26]])
+    model.generation_config.update(**original)
+    assert before.items.tolist() == after.items.tolist()
+
+
+def test_training_mode_is_put_back_and_dropout_is_off(catalogue):
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=1, n_head=2, n_positions=64)).train()
+    trie = Trie.build(catalogue)
+    first, second = (search(model, trie, [[25, 26]]).items.tolist() for _ in range(2))
+    assert first == second
+    assert model.training
+
+
+def test_record_holds_the_whole_search(catalogue):
+    model, trie = MODELS["qwen3"], Trie.build(catalogue)
+    prompts = [[25, 26], [39]]
+    found = search(model, trie, prompts, beams=4, top_k=4, record=True)
+    for user, record in enumerate(found.records):
+        assert len(record.levels) == 3
+        assert [int(level.alive.sum()) for level in record.levels] == [4, 4, 4]
+        alive = {0}
+        for level in record.levels:
+            children = trie.children_of(np.array(sorted(alive)))[1]
+            assert sorted(level.nodes) == sorted(children[children >= 0])
+            assert level.alive[:4].all() and (np.diff(level.log_probabilities) <= 0).all()
+            alive = set(level.nodes[level.alive].tolist())
+        assert {int(trie.leaves[item]) for item in found.items[user]} == alive
+        assert np.exp(record.levels[0].log_probabilities).sum() == pytest.approx(1, abs=1e-5)
+        mass = record.mass()["mass"]
+        assert mass.is_monotonic_decreasing
+        assert mass.iloc[-1] == pytest.approx(np.exp(found.log_probabilities[user]).sum(), abs=1e-5)
+        assert record.table()["alive"].sum() == 12
+
+
+def test_where_each_item_was_lost(catalogue):
+    model, trie = MODELS["llama"], Trie.build(catalogue)
+    found = search(model, trie, [[25, 26]], beams=4, top_k=4, record=True, masked=[np.array([11])])
+    record = found.records[0]
+    assert where_lost(record, 11).status in ("masked", "pruned")
+    for item in range(200):
+        fate = where_lost(record, item)
+        assert (fate.status == "found") == (item in found.items[0])
+        if fate.status == "pruned":
+            level = record.levels[fate.level - 1]
+            assert level.nodes[fate.rank - 1] == trie.path(int(trie.leaves[item]))[fate.level - 1]
+            assert fate.rank > 4
+    best = where_lost(record, int(found.items[0, 0]))
+    assert (best.status, best.level, best.rank) == ("found", 3, 1)
+    assert best.log_probability == pytest.approx(float(found.log_probabilities[0, 0]), abs=1e-5)
+    table = fates(found.records, found.items[:, 1])
+    assert table.loc[0, ["status", "rank"]].tolist() == ["found", 2]
+    with pytest.raises(ValueError, match="item row 200"):
+        where_lost(record, 200)
+
+
+def test_masked_item_is_named_masked():
+    trie = Trie.build(np.array([[1, 7], [1, 8], [2, 9]]))
+    found = search(MODELS["qwen3"], trie, [[25]], record=True, masked=[np.array([2, 0])])
+    assert [where_lost(found.records[0], item).status for item in range(3)] == ["masked", "found", "masked"]
+    assert [where_lost(found.records[0], item).level for item in range(3)] == [2, 2, 1]
+
+
+def test_a_leaf_above_the_last_level_stays_at_no_cost():
+    trie = Trie.build(np.array([[1, 7, -1], [2, 8, 14], [2, 8, 15]]))
+    found = search(MODELS["t5"], trie, [[25]], beams=3, record=True)
+    second, third = found.records[0].levels[1:]
+    leaf = trie.leaves[0]
+    assert third.log_probabilities[third.nodes == leaf] == second.log_probabilities[second.nodes == leaf]
+    assert third.parents[third.nodes == leaf] == leaf
+    assert where_lost(found.records[0], 0).status == "found"
+
+
+def test_bad_input_is_named(catalogue):
+    model, trie = MODELS["qwen3"], Trie.build(catalogue)
+    with pytest.raises(ValueError, match="prompt of user 1"):
+        search(model, trie, [[25], []])
+    with pytest.raises(ValueError, match="1 arrays for 2 prompts"):
+        search(model, trie, [[25], [26]], masked=[np.array([1])])
+    with pytest.raises(ValueError, match="at least 1"):
+        search(model, trie, [[25]], beams=0)
+    with pytest.raises(ValueError, match="resize the model's embeddings"):
+        search(model, Trie.build(np.array([[VOCABULARY]])), [[25]])
+
+
+def test_unknown_model_types_are_refused(catalogue):
+    model = _make("qwen3")
+    model.config.model_type = "gemma2"
+    with pytest.raises(ValueError, match="gemma2"):
+        search(model, Trie.build(catalogue), [[25]])

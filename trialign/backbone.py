@@ -1,0 +1,232 @@
+"""Language models that recommend: a small one from scratch with its own tokenizer, or a pretrained one from the hub."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from trialign.tasks import TASKS
+from trialign.vocabulary import SidVocabulary
+
+_FILE = "backbone.json"
+_PAD, _END = "<|pad|>", "<|end|>"
+
+
+def scratch_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer on the catalogue's own texts.
+
+    Any text can be encoded and decoded back exactly, since every byte is a token.
+
+    Parameters
+    ----------
+    texts
+        Titles and captions.
+    vocab_size
+        Upper bound of the number of tokens before SID tokens; at least 258 (256 bytes, padding, end of text).
+
+    Raises
+    ------
+    ValueError
+        If there is no text, or the vocabulary cannot hold the bytes.
+    """
+    texts = [text for text in texts if text]
+    if not texts or vocab_size < 258:
+        raise ValueError(f"needs at least one text and vocab_size >= 258, got {len(texts)} texts and {vocab_size}")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[_PAD, _END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    # The templates stand in every example: counted as often as the texts, their words become single tokens.
+    templates = [" ".join(task.parts) for task in TASKS.values()] * len(texts)
+    tokenizer.train_from_iterator([*texts, *templates], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=_PAD, eos_token=_END, clean_up_tokenization_spaces=False
+    )
+
+
+def scratch_backbone(
+    vocabulary: SidVocabulary, *, hidden: int = 128, layers: int = 3, heads: int = 4, seed: int = 0
+) -> Qwen3ForCausalLM:
+    """Return a small Qwen3 with random weights, tied embeddings and plain (eager) attention.
+
+    Eager attention is faster than the fused kernel's backward pass on a CPU at these sizes.
+
+    Parameters
+    ----------
+    vocabulary
+        Decides the number of embeddings.
+    hidden, layers, heads
+        Width, depth and attention heads; `hidden` must be an even multiple of `heads`.
+    seed
+        Of the weights.
+
+    Raises
+    ------
+    ValueError
+        If the width cannot be split among the heads.
+    """
+    if hidden % (2 * heads):
+        raise ValueError(f"hidden must be an even multiple of heads, got hidden={hidden}, heads={heads}")
+    config = Qwen3Config(
+        vocab_size=len(vocabulary),
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=hidden // heads,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        eos_token_id=vocabulary.eos_token_id,
+        pad_token_id=vocabulary.pad_token_id,
+        bos_token_id=None,
+        attn_implementation="eager",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Qwen3ForCausalLM(config)
+    _reset_generation(model, vocabulary)
+    return model.eval()
+
+
+def hub_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a pretrained model by hub name or folder; no remote code is run."""
+    return AutoTokenizer.from_pretrained(name_or_folder, trust_remote_code=False)
+
+
+def hub_backbone(
+    name_or_folder: str | Path, vocabulary: SidVocabulary, *, lora_rank: int | None = None, seed: int = 0
+) -> PreTrainedModel | PeftModel:
+    """Return a pretrained causal language model whose embeddings hold the SID tokens.
+
+    The rows of the SID tokens start at the mean of the model's own token embeddings plus noise a tenth as large as
+    their spread, so that they are likely inputs for the layers above and differ from each other. The generation
+    configuration is reset: settings of a chat model (a repetition penalty, sampling) would distort the beam search.
+
+    Parameters
+    ----------
+    name_or_folder
+        Hub name or folder of a causal language model in safetensors; no remote code is run.
+    vocabulary
+        Made from that model's own tokenizer (`hub_tokenizer`).
+    lora_rank
+        None trains all weights. A number trains adapters of that rank on all linear layers, and the SID rows.
+    seed
+        Of the new rows and of the adapters.
+
+    Raises
+    ------
+    ValueError
+        If the vocabulary is smaller than the tokenizer of the model needs, or `lora_rank` is not positive.
+    """
+    if lora_rank is not None and lora_rank < 1:
+        raise ValueError(f"lora_rank must be positive or None, got {lora_rank}")
+    model = AutoModelForCausalLM.from_pretrained(
+        name_or_folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        _add_sid_rows(model, vocabulary)
+        _reset_generation(model, vocabulary)
+        return model.eval() if lora_rank is None else _with_adapters(model, vocabulary, lora_rank).eval()
+
+
+def save_backbone(model: PreTrainedModel | PeftModel, vocabulary: SidVocabulary, folder: str | Path) -> Path:
+    """Write a model and its vocabulary to a folder; of a LoRA model only adapters and SID rows."""
+    folder = Path(folder)
+    vocabulary.save(folder)
+    if isinstance(model, PeftModel):
+        # The SID rows are saved as trained tokens; the full embedding would be many times larger.
+        model.save_pretrained(folder, save_embedding_layers=False)
+        base = model.peft_config["default"].base_model_name_or_path
+    else:
+        model.save_pretrained(folder)
+        base = None
+    record = {"base": base, "attention": model.config._attn_implementation}
+    (folder / _FILE).write_text(json.dumps(record), encoding="utf-8")
+    return folder
+
+
+def load_backbone(folder: str | Path) -> tuple[PreTrainedModel | PeftModel, SidVocabulary]:
+    """Read what `save_backbone` wrote; the base of a LoRA model is loaded from where it came.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no saved backbone.
+    """
+    folder = Path(folder)
+    if not (folder / _FILE).is_file():
+        raise FileNotFoundError(f"{folder / _FILE} not found: train a model first (notebook 05)")
+    vocabulary = SidVocabulary.load(folder)
+    record = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+    if record["base"] is not None:
+        return PeftModel.from_pretrained(hub_backbone(record["base"], vocabulary), folder).eval(), vocabulary
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, attn_implementation=record["attention"]
+    )
+    return model.eval(), vocabulary
+
+
+def _add_sid_rows(model: PreTrainedModel, vocabulary: SidVocabulary) -> None:
+    """Grow the embeddings where needed (some models hold spare rows) and fill the SID rows."""
+    text_tokens = int(vocabulary.all_sid_token_ids.min())
+    if text_tokens > model.get_input_embeddings().num_embeddings:
+        raise ValueError(
+            f"the tokenizer has {text_tokens} text tokens, the model {model.get_input_embeddings().num_embeddings} "
+            "embeddings: make the vocabulary from the model's own tokenizer"
+        )
+    if len(vocabulary) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(vocabulary), mean_resizing=False)
+    rows = torch.as_tensor(vocabulary.all_sid_token_ids)
+    weights = {id(layer.weight): layer.weight for layer in _embedding_layers(model)}
+    with torch.no_grad():
+        for weight in weights.values():
+            known = weight[:text_tokens]
+            noise = 0.1 * known.std(dim=0) * torch.randn(len(rows), weight.shape[1])
+            weight[rows] = (known.mean(dim=0) + noise).to(weight.dtype)
+
+
+def _embedding_layers(model: PreTrainedModel) -> list[nn.Module]:
+    return [layer for layer in (model.get_input_embeddings(), model.get_output_embeddings()) if layer is not None]
+
+
+def _reset_generation(model: PreTrainedModel, vocabulary: SidVocabulary) -> None:
+    model.generation_config = GenerationConfig(
+        eos_token_id=vocabulary.eos_token_id, pad_token_id=vocabulary.pad_token_id
+    )
+
+
+def _with_adapters(model: PreTrainedModel, vocabulary: SidVocabulary, rank: int) -> PeftModel:
+    names = {id(module): name.rsplit(".", 1)[-1] for name, module in model.named_modules()}
+    layers = _embedding_layers(model)
+    if len(layers) == 2 and layers[0].weight is layers[1].weight:
+        layers = layers[:1]  # tied: peft trains the shared rows once
+    rows = vocabulary.all_sid_token_ids.tolist()
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules="all-linear",
+        trainable_token_indices={names[id(layer)]: rows for layer in layers},
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)

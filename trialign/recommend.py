@@ -1,0 +1,148 @@
+"""A trained model as a recommender: histories of items in, ranked items out."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from trialign.backbone import load_backbone, save_backbone
+from trialign.decode import Beams, Trie, beam_search, score_all
+from trialign.evaluate import ranking_metrics
+from trialign.sids import SemanticIds
+from trialign.split import Split
+from trialign.tasks import HistoryPrompt
+from trialign.vocabulary import SidVocabulary
+
+_FILE = "recommender.json"
+
+
+class Recommender:
+    """Recommends by generating the semantic ID of the next item.
+
+    Parameters
+    ----------
+    model
+        A causal language model with the SID tokens.
+    vocabulary
+        Its tokenizer with the SID tokens.
+    sids
+        Semantic IDs of the catalogue's items, in its order.
+    max_history
+        Most recent items of a history that the model reads, as in training.
+
+    Attributes
+    ----------
+    trie : Trie
+        All SIDs as token sequences.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel | PeftModel, vocabulary: SidVocabulary, sids: SemanticIds, *, max_history: int = 20
+    ) -> None:
+        self.model = model
+        self.vocabulary = vocabulary
+        self.sids = sids
+        self.max_history = max_history
+        self.prompt = HistoryPrompt(vocabulary, sids, max_history)
+        self.trie = Trie.build(vocabulary.sequences(sids))
+
+    def recommend(
+        self,
+        histories: Sequence[Int[np.ndarray, " history"]],
+        *,
+        beams: int = 20,
+        top_k: int = 20,
+        mask_seen: bool = False,
+        record: bool = False,
+        progress: bool = True,
+    ) -> Beams:
+        """Return the most probable next items of each history.
+
+        Parameters
+        ----------
+        histories
+            Item rows, oldest first; may be empty.
+        beams
+            Prefixes kept at each level.
+        top_k
+            Items returned a user.
+        mask_seen
+            Never return an item of the (whole) history. It changes metrics a lot, so say which was done.
+        record
+            Keep the whole search for inspection.
+        progress
+            Show a progress bar.
+        """
+        return beam_search(
+            self.model,
+            self.trie,
+            [self.prompt(history) for history in histories],
+            beams=beams,
+            top_k=top_k,
+            masked=list(histories) if mask_seen else None,
+            record=record,
+            progress=progress,
+            pad_token_id=self.vocabulary.pad_token_id,
+        )
+
+    def validation(self, split: Split, *, users: int = 300, seed: int = 0) -> Callable[..., dict[str, float]]:
+        """Return what a `Trainer` calls to validate: metrics on the validation items of users drawn once.
+
+        Parameters
+        ----------
+        split
+            The leave-one-out split; its test items are not looked at.
+        users
+            How many users are drawn; all, where there are fewer.
+        seed
+            Of the draw.
+        """
+        drawn = np.random.default_rng(seed).permutation(len(split.users))[:users]
+        histories = split.histories("validation")
+        chosen, targets = [histories[user] for user in drawn], split.validation[drawn]
+
+        def validate(_model: PreTrainedModel | PeftModel) -> dict[str, float]:
+            ranked = self.recommend(chosen, beams=20, top_k=10, progress=False).items
+            return ranking_metrics(ranked, targets).mean().to_dict()
+
+        return validate
+
+    def agreement_with_exact(
+        self, histories: Sequence[Int[np.ndarray, " history"]], *, beams: int = 20, top_k: int = 10
+    ) -> float:
+        """Return the share of the exactly best `top_k` items that the beam search finds, between 0 and 1.
+
+        Every item of the catalogue is scored, so this is for small catalogues or few users.
+        """
+        found = self.recommend(histories, beams=beams, top_k=top_k, progress=False).items
+        hits = 0
+        for history, items in zip(histories, found, strict=True):
+            exact = score_all(self.model, self.trie, self.prompt(history))
+            hits += np.intersect1d(np.argsort(-exact, kind="stable")[:top_k], items).size
+        return hits / (len(histories) * min(top_k, self.trie.n_items))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write model, vocabulary, SIDs and settings to a folder."""
+        folder = save_backbone(self.model, self.vocabulary, folder)
+        self.sids.save(folder / "sids")
+        (folder / _FILE).write_text(json.dumps({"max_history": self.max_history}), encoding="utf-8")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Recommender":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no recommender.
+        """
+        file = Path(folder) / _FILE
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} not found: train a model first (notebook 05)")
+        model, vocabulary = load_backbone(folder)
+        return cls(model, vocabulary, SemanticIds.load(Path(folder) / "sids"), **json.loads(file.read_text("utf-8")))

@@ -1,0 +1,166 @@
+"""Linear probes: which known attributes of items can be read off an embedding, and what quantization leaves of them.
+
+A linear classifier is cross-validated on frozen vectors (Alain and Bengio, arXiv 1610.01644). Probing the embedding
+and its reconstruction from Semantic IDs shows what was lost, and whether it was seen in the image or read in the text.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+from trialign.sids.quantizer import check_embeddings
+
+
+def probe_attributes(
+    embeddings: Float[np.ndarray, "items dim"],
+    truth_items: pd.DataFrame,
+    attributes: Mapping[str, Mapping[str, Any]],
+    seed: int = 0,
+    folds: int = 5,
+    samples: int = 2000,
+) -> pd.DataFrame:
+    """Cross-validate a linear probe for each attribute.
+
+    Parameters
+    ----------
+    embeddings
+        One vector an item: embeddings, or reconstructions of them.
+    truth_items
+        Known attributes, one row an item in the same order, one column an attribute. Items whose value is missing or
+        "" are left out for that attribute, and so are values that fewer than `folds` items have.
+    attributes
+        For each attribute to probe, ``{"where": "image" | "text" | "both", ...}``.
+    seed
+        Seed of the folds (the same for every representation of the same items) and of the interval.
+    folds
+        Parts of the cross-validation, stratified by value.
+    samples
+        Bootstrap samples of items for the 95 % intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row an attribute: ``attribute``; ``where``; ``items`` used; ``values`` told apart; ``accuracy`` over all
+        held-out predictions; ``low`` and ``high``, its 95 % interval; ``majority``, the share of the most common
+        value; ``recovered``, ``(accuracy - majority) / (1 - majority)``: 0 = no better than always guessing that
+        value, 1 = always right; ``recovered_low`` and ``recovered_high``.
+
+    Raises
+    ------
+    ValueError
+        If rows disagree, an attribute has no column, or fewer than two of its values have enough items.
+    """
+    points = check_embeddings(embeddings)
+    if len(points) != len(truth_items):
+        raise ValueError(f"{len(points)} embeddings for {len(truth_items)} rows of truth; give the same items in both")
+    missing = [name for name in attributes if name not in truth_items]
+    if missing:
+        raise ValueError(f"the truth table has no column {missing[0]!r}; it has {', '.join(map(str, truth_items))}")
+    rows = []
+    for name, description in attributes.items():
+        values, kept = _probeable(truth_items[name], folds)
+        correct = _held_out_hits(points[kept], values[kept], folds, seed)
+        majority = float(pd.Series(values[kept]).value_counts(normalize=True).iloc[0])
+        accuracy = float(correct.mean())
+        low, high = _bootstrap_share(accuracy, len(correct), samples, seed)
+        recovered = {
+            key: (share - majority) / (1 - majority)
+            for key, share in (("recovered", accuracy), ("recovered_low", low), ("recovered_high", high))
+        }
+        rows.append(
+            {
+                "attribute": name,
+                "where": str(description["where"]),
+                "items": int(kept.sum()),
+                "values": len(np.unique(values[kept])),
+                "accuracy": accuracy,
+                "low": low,
+                "high": high,
+                "majority": majority,
+                **recovered,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def compare_probes(
+    representations: Mapping[str, Float[np.ndarray, "items dim"]],
+    truth_items: pd.DataFrame,
+    attributes: Mapping[str, Mapping[str, Any]],
+    seed: int = 0,
+    folds: int = 5,
+) -> pd.DataFrame:
+    """Probe several representations of the same items with the same folds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The tables of `probe_attributes` below each other, first column ``representation``.
+    """
+    tables = []
+    for name, vectors in representations.items():
+        table = probe_attributes(vectors, truth_items, attributes, seed=seed, folds=folds)
+        table.insert(0, "representation", name)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def recovered_by_where(probes: pd.DataFrame) -> pd.DataFrame:
+    """Average `recovered` over attributes, by representation and where an attribute can be seen.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index: representation in order of appearance; columns: those of ``image``, ``text``, ``both`` that occur.
+    """
+    means = probes.pivot_table(index="representation", columns="where", values="recovered", sort=False)
+    return means[[where for where in ("image", "text", "both") if where in means]]
+
+
+def _probeable(column: pd.Series, folds: int) -> tuple[np.ndarray, Bool[np.ndarray, " items"]]:
+    """Return values as strings, and which items to use."""
+    present = (column.notna() & (column.astype(str) != "")).to_numpy()
+    values = column.astype(str).to_numpy(dtype=object)
+    counts = pd.Series(values[present]).value_counts()
+    common = counts.index[counts >= folds]
+    if len(common) < 2:
+        raise ValueError(
+            f"attribute {column.name!r} has fewer than two values with at least {folds} items each; "
+            "leave it out or use fewer folds"
+        )
+    return values, present & np.isin(values, list(common))
+
+
+def _held_out_hits(
+    points: Float[np.ndarray, "items dim"], values: Sequence[str], folds: int, seed: int
+) -> Bool[np.ndarray, " items"]:
+    probe = LogisticRegression(C=0.1, max_iter=200, tol=1e-3)
+    parts = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    labels = np.unique(np.asarray(values, dtype=str), return_inverse=True)[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # an early stop of the solver only regularises the probe
+        return cross_val_predict(probe, _scaled(points), labels, cv=parts) == labels
+
+
+def _scaled(points: Float[np.ndarray, "items dim"]) -> Float[np.ndarray, "items dim"]:
+    """Centre the points and divide them by one number, so that the regularisation means the same for all of them.
+
+    One number and not one a dimension: that keeps the geometry which the quantizer sees, while standardising each
+    dimension lifts dimensions of mere noise to the level of those that carry an attribute.
+    """
+    centred = points - points.mean(axis=0)
+    return centred / max(float(np.sqrt(np.square(centred).mean())), np.finfo(np.float32).tiny)
+
+
+def _bootstrap_share(share: float, items: int, samples: int, seed: int) -> tuple[float, float]:
+    """Return a 95 % percentile bootstrap interval of a share; resampling hits and misses is drawing a binomial."""
+    draws = np.random.default_rng(seed).binomial(items, share, size=samples) / items
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(low), float(high)

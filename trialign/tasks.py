@@ -1,0 +1,325 @@
+"""The eight tasks of triangular multitask training (TMT) and the examples they are trained on.
+
+TriAlignGR (arXiv 2605.05249) trains one language model on eight tasks in three groups with one cross-entropy loss and
+uniform task sampling. Tasks 7 and 8, which tie an image's description to the SID and to the title, are its own; tasks
+1 to 6 are those of the line of work it builds on (MiniOneRec, SIDReasoner). The paper does not print its prompts: the
+short templates below are this project's choice, the same for every backbone.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Int
+
+from trialign.catalogue import Split
+from trialign.sids.semantic_ids import SemanticIds
+from trialign.vocabulary import SidVocabulary
+
+#: The label of positions that carry no loss, as in transformers.
+IGNORED = -100
+
+Group = Literal["recommendation", "text alignment", "visual"]
+Input = Literal["SID history", "title history", "title", "SID", "description"]
+Answer = Literal["SID", "title"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: what the model reads and what it answers.
+
+    Attributes
+    ----------
+    name
+        As in the paper's table, such as ``"Title→SID"``.
+    group
+        ``"recommendation"``, ``"text alignment"`` or ``"visual"``.
+    reads
+        What replaces ``{input}`` in the template. Histories are oldest first; titles are one a line.
+    answers
+        What follows the prompt: ``"SID"`` (its codes, nothing after) or ``"title"`` (text, then the end token).
+    template
+        The prompt; it carries no loss.
+    """
+
+    name: str
+    group: Group
+    reads: Input
+    answers: Answer
+    template: str
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        """The texts before and after the input."""
+        before, after = self.template.split("{input}")
+        return before, after
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether one pass over a history supervises every item after the first, not only the last."""
+        return self.reads == "SID history" and self.answers == "SID"
+
+
+_ALL = (
+    Task("SIDSeq→SID", "recommendation", "SID history", "SID", "User history:\n{input}"),
+    Task("SIDSeq→Title", "recommendation", "SID history", "title", "User history:\n{input}\nNext title:\n"),
+    Task("TitleSeq→SID", "recommendation", "title history", "SID", "User history:\n{input}\nNext item:\n"),
+    Task("TitleSeq→Title", "recommendation", "title history", "title", "User history:\n{input}\nNext title:\n"),
+    Task("Title→SID", "text alignment", "title", "SID", "Title:\n{input}\nItem:\n"),
+    Task("SID→Title", "text alignment", "SID", "title", "Item:\n{input}\nTitle:\n"),
+    Task("VisDesc→SID", "visual", "description", "SID", "Image:\n{input}\nItem:\n"),
+    Task("VisDesc→Title", "visual", "description", "title", "Image:\n{input}\nTitle:\n"),
+)
+
+#: The eight tasks by name, in the order of the paper's table.
+TASKS: dict[str, Task] = {task.name: task for task in _ALL}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example: token ids, and the same ids as labels where the loss is taken (else -100)."""
+
+    task: str
+    input_ids: list[int]
+    labels: list[int]
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return len(self.input_ids)
+
+
+class Multitask:
+    """Examples of the chosen tasks, built one by one: a task uniformly, then one of its examples uniformly.
+
+    Only ``split.train`` is read of the interactions: validation and test items are in no history and are the target
+    of no recommendation task. The alignment and visual tasks (5-8) pair an item with its own text, for all items of
+    the catalogue, since text is known before anybody interacts.
+
+    Parameters
+    ----------
+    sids
+        The items' SIDs; row by row those of the catalogue.
+    vocabulary
+        The tokenizer with the SID tokens.
+    titles
+        Title of every row. Line breaks and repeated blanks become one blank. Items without a title are left out of
+        title histories and of the tasks that need their title.
+    captions
+        Image descriptions by item id (CMSA, pathway 1), or None. Items without one are left out of tasks 7 and 8.
+    split
+        The leave-one-out split.
+    tasks
+        Names of tasks; the paper uses all eight.
+    max_history
+        Items of history that a prompt shows, the most recent ones.
+    max_title_history
+        The same for histories of titles, which cost several tokens an item.
+    max_title_tokens, max_caption_tokens
+        Longer titles and captions are cut.
+    seed
+        Of the sampling: the same seed and step give the same examples.
+
+    Raises
+    ------
+    ValueError
+        For an unknown task, for lengths that don't agree, or if a task has no example (such as task 7 without
+        captions).
+    """
+
+    def __init__(
+        self,
+        sids: SemanticIds,
+        vocabulary: SidVocabulary,
+        titles: Sequence[str],
+        captions: Mapping[str, str] | None,
+        split: Split,
+        *,
+        tasks: Sequence[str] = tuple(TASKS),
+        max_history: int = 20,
+        max_title_history: int = 10,
+        max_title_tokens: int = 24,
+        max_caption_tokens: int = 48,
+        seed: int = 0,
+    ):
+        unknown = [name for name in tasks if name not in TASKS]
+        if unknown or not tasks:
+            raise ValueError(f"unknown tasks {unknown}: choose one or more of {list(TASKS)}")
+        if not len(sids.item_ids) == len(titles) == split.n_items:
+            raise ValueError(
+                f"{len(sids.item_ids)} SIDs, {len(titles)} titles and a split of {split.n_items} items: "
+                "all must be of the same catalogue"
+            )
+        if min(max_history, max_title_history, max_title_tokens, max_caption_tokens) < 1:
+            raise ValueError("max_history, max_title_history, max_title_tokens and max_caption_tokens must be positive")
+        self.vocabulary = vocabulary
+        self.tasks = tuple(TASKS[name] for name in tasks)
+        self.max_history = max_history
+        self.max_title_history = max_title_history
+        self.seed = seed
+        captions = captions or {}
+        self._sids = [[int(token) for token in row if token >= 0] for row in vocabulary.sequences(sids)]
+        self._titles = [self._text(title, max_title_tokens) for title in titles]
+        self._captions = [self._text(captions.get(item, ""), max_caption_tokens) for item in sids.item_ids]
+        self._parts = {task.name: tuple(vocabulary.encode_text(text) for text in task.parts) for task in TASKS.values()}
+        self._line_break = vocabulary.encode_text("\n")
+        self._index(split)
+        self._populations = {task.name: self._population(task) for task in self.tasks}
+
+    # ------------------------------------------------------------------ sampling
+
+    def stream(self, step: int = 0) -> Iterator[Example]:
+        """Yield examples without end; the same seed and step always give the same ones."""
+        random = np.random.default_rng([self.seed, step])
+        while True:
+            task = self.tasks[random.integers(len(self.tasks))]
+            population = self._populations[task.name]
+            yield self._example(task, int(population[random.integers(len(population))]), random)
+
+    def sample(self, n: int, step: int = 0) -> list[Example]:
+        """Return the first `n` examples of a step's stream."""
+        return list(islice(self.stream(step), n))
+
+    def population_sizes(self) -> dict[str, int]:
+        """Return per task the number of different examples (causal windows of long histories: their least number)."""
+        return {name: len(population) for name, population in self._populations.items()}
+
+    def fingerprint(self) -> str:
+        """Return a hash of everything that decides which examples a step gives."""
+        parts: tuple[Any, ...] = (
+            [(task.name, task.template) for task in self.tasks],
+            (self.max_history, self.max_title_history, self.seed),
+            (self._sids, self._titles, self._captions),
+            (self._items.tolist(), self._positions.tolist()),
+        )
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    # ------------------------------------------------------------------ prompts of inference
+
+    def prompt(self, history: Sequence[int] | Int[np.ndarray, " history"]) -> list[int]:
+        """Return the prompt of SIDSeq→SID, laid out as in training: the next tokens are the next item's SID.
+
+        Parameters
+        ----------
+        history
+            Item rows, oldest first; the last `max_history` are shown.
+        """
+        return self._prompt(TASKS["SIDSeq→SID"], history)
+
+    def titles_prompt(self, history: Sequence[int] | Int[np.ndarray, " history"]) -> list[int]:
+        """Return the prompt of TitleSeq→SID; the last `max_title_history` items that have a title are shown."""
+        return self._prompt(TASKS["TitleSeq→SID"], history)
+
+    def item_prompt(self, task: str, row: int) -> list[int]:
+        """Return the prompt of one of the tasks about a single item (5-8).
+
+        Raises
+        ------
+        ValueError
+            If the task reads a history, or the item lacks the text.
+        """
+        if TASKS[task].reads in ("SID history", "title history"):
+            raise ValueError(f"{task} reads a history: use prompt or titles_prompt")
+        if not self._field(TASKS[task].reads, row):
+            raise ValueError(f"row {row} has no {TASKS[task].reads}, which {task} reads")
+        return self._prompt(TASKS[task], [row])
+
+    def answer(self, task: str, row: int) -> list[int]:
+        """Return the token ids that a task answers for an item: the SID, or the title and the end token."""
+        if TASKS[task].answers == "SID":
+            return self._sids[row]
+        return [*self._titles[row], self.vocabulary.eos_token_id]
+
+    # ------------------------------------------------------------------ the parts of an example
+
+    def _text(self, text: str, max_tokens: int) -> list[int]:
+        return self.vocabulary.encode_text(" ".join(text.split()))[:max_tokens]
+
+    def _field(self, name: Input, row: int) -> list[int]:
+        return {"title": self._titles, "SID": self._sids, "description": self._captions}[name][row]
+
+    def _prompt(self, task: Task, rows: Sequence[int] | Int[np.ndarray, " rows"]) -> list[int]:
+        if len(rows) == 0:
+            raise ValueError(f"{task.name} needs at least one item to read, got an empty history")
+        before, after = self._parts[task.name]
+        return [*before, *self._input(task, rows), *after]
+
+    def _input(self, task: Task, rows: Sequence[int] | Int[np.ndarray, " rows"]) -> list[int]:
+        if task.reads == "SID history":
+            return [token for row in rows[-self.max_history :] for token in self._sids[row]]
+        if task.reads != "title history":
+            return self._field(task.reads, rows[0])
+        titled = [self._titles[row] for row in rows if self._titles[row]][-self.max_title_history :]
+        if not titled:
+            raise ValueError(f"{task.name}: no item of this history has a title")
+        lines = [token for title in titled for token in (*title, *self._line_break)]
+        return lines[: -len(self._line_break)]
+
+    def _example(self, task: Task, index: int, random: np.random.Generator) -> Example:
+        if task.is_causal:
+            return self._causal_example(task, self._window(index, random))
+        if task.reads in ("SID history", "title history"):
+            start = index - int(self._positions[index])
+            prompt, target = self._prompt(task, self._items[start:index]), int(self._items[index])
+        else:
+            prompt, target = self._prompt(task, [index]), index
+        answer = self.answer(task.name, target)
+        return Example(task.name, [*prompt, *answer], [*[IGNORED] * len(prompt), *answer])
+
+    def _window(self, index: int, random: np.random.Generator) -> Int[np.ndarray, " window"]:
+        """Return the whole history that starts at flat position `index`, or a random window of a long one."""
+        history = self._items[index : index + int(self._lengths[index])]
+        offsets = max(len(history) - self.max_history, 1)
+        start = int(random.integers(offsets))
+        return history[start : start + self.max_history + 1]
+
+    def _causal_example(self, task: Task, rows: Int[np.ndarray, " window"]) -> Example:
+        before, _ = self._parts[task.name]
+        unsupervised = [*before, *self._sids[rows[0]]]
+        supervised = [token for row in rows[1:] for token in self._sids[row]]
+        return Example(task.name, [*unsupervised, *supervised], [*[IGNORED] * len(unsupervised), *supervised])
+
+    # ------------------------------------------------------------------ what there is to sample from
+
+    def _index(self, split: Split) -> None:
+        """Lay the train histories end to end: items, position within the history, length of the history."""
+        lengths = np.asarray([len(history) for history in split.train], dtype=np.int64)
+        empty = np.empty(0, dtype=np.int64)
+        self._items = np.concatenate([empty, *split.train]).astype(np.int64)
+        self._positions = np.concatenate([empty, *[np.arange(length) for length in lengths]]).astype(np.int64)
+        self._lengths = np.repeat(lengths, lengths)
+
+    def _population(self, task: Task) -> Int[np.ndarray, " examples"]:
+        """Return what identifies a task's examples: flat positions of targets, of histories' starts, or item rows."""
+        titled = np.asarray([bool(title) for title in self._titles])
+        if task.is_causal:
+            starts = np.flatnonzero((self._positions == 0) & (self._lengths >= 2))
+            # A history longer than a window is drawn as often as it takes windows to cover it.
+            population = np.repeat(starts, -(-(self._lengths[starts] - 1) // self.max_history))
+        elif task.reads in ("SID history", "title history"):
+            usable = self._positions >= 1
+            if task.answers == "title":
+                usable &= titled[self._items]
+            if task.reads == "title history":
+                seen = np.concatenate([[0], np.cumsum(titled[self._items])])
+                flat = np.arange(len(self._items))
+                usable &= seen[flat] > seen[flat - self._positions]
+            population = np.flatnonzero(usable)
+        else:
+            usable = np.asarray([bool(self._field(task.reads, row)) for row in range(len(self._sids))])
+            if task.answers == "title":
+                usable &= titled
+            population = np.flatnonzero(usable)
+        if len(population) == 0:
+            raise ValueError(f"task {task.name} has no example: {self._missing(task)}")
+        return population
+
+    @staticmethod
+    def _missing(task: Task) -> str:
+        if task.reads == "description":
+            return "no item has a caption (and a title, if that is the answer); make captions first or drop tasks 7-8"
+        if task.reads in ("SID history", "title history"):
+            return "no user has two train interactions (with titles, where titles are needed)"
+        return "no item has a title"
