@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
 from test_trie import sequences
 from transformers import (
     GPT2Config,
@@ -295,3 +296,16 @@ def test_unknown_model_types_are_refused(catalogue):
     model.config.model_type = "gemma2"
     with pytest.raises(ValueError, match="gemma2"):
         search(model, Trie.build(catalogue), [[25]])
+
+
+def test_lora_with_trained_tokens_scores_like_the_wrapped_model(catalogue):
+    lora = LoraConfig(r=2, target_modules=["q_proj"], trainable_token_indices=list(range(18)), init_lora_weights=False)
+    model = get_peft_model(_make("qwen3"), lora)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "token" in name and parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    scores = score_all(model, Trie.build(catalogue), [25, 26])
+    expected = brute_force(model, catalogue, [25, 26])
+    np.testing.assert_allclose(scores, expected, atol=2e-4)
+    assert not np.allclose(scores, brute_force(MODELS["qwen3"], catalogue, [25, 26]), atol=0.1)

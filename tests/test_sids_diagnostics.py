@@ -136,7 +136,7 @@ def test_prefix_groups_refine():
 
 # --- probes ---------------------------------------------------------------------------------------------------------
 
-ATTRIBUTES = {"colour": {"where": "image"}, "brand": {"where": "text"}, "noise": {"where": "both"}}
+ATTRIBUTES = {"colour": "image", "brand": "text", "noise": "both"}
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_probes_leave_out_unknown_and_rare_values(known):
     changed.loc[:9, "brand"] = ""
     changed.loc[10:12, "brand"] = "rare"
     changed.loc[13:14, "brand"] = None
-    row = probe_attributes(text, changed, {"brand": {"where": "text"}}).iloc[0]
+    row = probe_attributes(text, changed, {"brand": "text"}).iloc[0]
     assert (row["items"], row["values"]) == (225, 3)
     expected = changed["brand"].iloc[15:].value_counts(normalize=True).iloc[0]
     assert row["majority"] == pytest.approx(expected)
@@ -184,14 +184,14 @@ def test_probes_leave_out_unknown_and_rare_values(known):
 
 def test_probes_are_repeatable_and_refuse_bad_input(known):
     image, _, truth = known
-    pair = [probe_attributes(image, truth, {"colour": {"where": "image"}}, seed=3) for _ in range(2)]
+    pair = [probe_attributes(image, truth, {"colour": "image"}, seed=3) for _ in range(2)]
     pd.testing.assert_frame_equal(*pair)
     with pytest.raises(ValueError, match="240 embeddings for 239 rows"):
         probe_attributes(image, truth.iloc[1:], ATTRIBUTES)
     with pytest.raises(ValueError, match="no column 'shape'"):
-        probe_attributes(image, truth, {"shape": {"where": "image"}})
+        probe_attributes(image, truth, {"shape": "image"})
     with pytest.raises(ValueError, match="'colour' has fewer than two values"):
-        probe_attributes(image, truth.assign(colour="red"), {"colour": {"where": "image"}})
+        probe_attributes(image, truth.assign(colour="red"), {"colour": "image"})
 
 
 # --- layouts --------------------------------------------------------------------------------------------------------

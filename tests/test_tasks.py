@@ -186,7 +186,7 @@ def test_bad_input():
         Multitask(sids, vocabulary, TITLES, CAPTIONS, split, max_history=0)
     multitask = small_multitask()
     with pytest.raises(ValueError, match="empty history"):
-        multitask.prompt([])
+        multitask.titles_prompt([])
     with pytest.raises(ValueError, match="no description"):
         multitask.item_prompt("VisDesc→SID", 1)
     with pytest.raises(ValueError, match="no item of this history has a title"):

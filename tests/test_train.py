@@ -56,8 +56,9 @@ def foreign_models(size):
 def test_micro_batches_hold_every_example_once(lengths, bound):
     examples = [Example("t", [i + 1] * n, [IGNORED] * (n - 1) + [i + 1]) for i, n in enumerate(lengths)]
     batches = list(micro_batches(examples, bound, pad_token_id=0))
-    found = [[token for token in row.tolist() if token] for batch in batches for row in batch.input_ids]
+    found = [[token for token in row.tolist() if token] for batch in batches for row in batch.input_ids if row.any()]
     assert sorted(found) == sorted(example.input_ids for example in examples)
+    assert sum(len(batch.tasks) for batch in batches) == len(examples)
     assert all(batch.input_ids.numel() <= bound or len(batch.tasks) == 1 for batch in batches)
     assert all(((batch.input_ids == 0) <= (batch.labels == IGNORED)).all() for batch in batches)
 
@@ -68,7 +69,7 @@ def test_batches_of_similar_length_are_hardly_padded():
     held = sum(map(len, examples))
     assert 4096 <= held < 4096 + max(map(len, examples))
     padded = sum(batch.input_ids.numel() for batch in micro_batches(examples, 2048, 0))
-    assert padded < 1.25 * held < collate(examples, 0).input_ids.numel()
+    assert padded < 1.3 * held < collate(examples, 0).input_ids.numel()
 
 
 @pytest.mark.parametrize("kind", ["scratch", "llama", "gpt2", "qwen2", "lora"])

@@ -1,7 +1,7 @@
 """Language models that recommend: a small one from scratch with its own tokenizer, or a pretrained one from the hub."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -104,6 +104,7 @@ def scratch_backbone(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(config)
+        _preserve_variance(model)
     _reset_generation(model, vocabulary)
     return model.eval()
 
@@ -150,6 +151,40 @@ def hub_backbone(
         return model.eval() if lora_rank is None else _with_adapters(model, vocabulary, lora_rank).eval()
 
 
+def make_backbone(
+    backbone: str | Path,
+    codebook_sizes: Sequence[int],
+    texts: Iterable[str],
+    *,
+    hidden: int = 128,
+    layers: int = 3,
+    lora_rank: int | None = None,
+    seed: int = 0,
+) -> tuple[PreTrainedModel | PeftModel, SidVocabulary]:
+    """Return a backbone and its vocabulary, the SID tokens added.
+
+    Parameters
+    ----------
+    backbone
+        ``"scratch"`` for a small model with a tokenizer of its own, else a hub name or folder.
+    codebook_sizes
+        Codes per level, the suffix level included.
+    texts
+        What the tokenizer of ``"scratch"`` is trained on.
+    hidden, layers
+        Width and depth of ``"scratch"``.
+    lora_rank
+        As for `hub_backbone`; a model from scratch has nothing to adapt and is trained whole.
+    seed
+        Of new weights.
+    """
+    if backbone == "scratch":
+        vocabulary = SidVocabulary.add_to(scratch_tokenizer(texts), codebook_sizes)
+        return scratch_backbone(vocabulary, hidden=hidden, layers=layers, seed=seed), vocabulary
+    vocabulary = SidVocabulary.add_to(hub_tokenizer(backbone), codebook_sizes)
+    return hub_backbone(backbone, vocabulary, lora_rank=lora_rank, seed=seed), vocabulary
+
+
 def save_backbone(model: PreTrainedModel | PeftModel, vocabulary: SidVocabulary, folder: str | Path) -> Path:
     """Write a model and its vocabulary to a folder; of a LoRA model only adapters and SID rows."""
     folder = Path(folder)
@@ -185,6 +220,21 @@ def load_backbone(folder: str | Path) -> tuple[PreTrainedModel | PeftModel, SidV
         folder, use_safetensors=True, local_files_only=True, attn_implementation=record["attention"]
     )
     return model.eval(), vocabulary
+
+
+@torch.no_grad()
+def _preserve_variance(model: Qwen3ForCausalLM) -> None:
+    """Draw the weights so that every layer's output starts about as large as its input.
+
+    The library's default, a deviation of 0.02 everywhere, suits wide models; at a width of 128 signals fade from layer
+    to layer and the first hundreds of steps are lost. Here each matrix has deviation 1 / sqrt(inputs), those that
+    write to the residual stream are smaller with depth, and tied output scores start with a deviation near 1.
+    """
+    writers = (2 * model.config.num_hidden_layers) ** -0.5
+    for name, weight in model.named_parameters():
+        if weight.ndim == 2:
+            scale = writers if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
+            weight.normal_(std=scale * weight.shape[1] ** -0.5)
 
 
 def _add_sid_rows(model: PreTrainedModel, vocabulary: SidVocabulary) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -13,23 +12,29 @@ from transformers import PreTrainedModel
 
 from trialign.tasks import IGNORED, Example, Multitask
 
-#: What one more pass through a small model costs, in tokens: operators are dispatched one by one.
+#: What one more pass through a small model costs, in tokens: its hundreds of operators are dispatched one by one.
 _PASS_COST = 300
+
+# Shapes are rounded up, so that few different ones occur: the kernels for bf16 products are made anew for every shape,
+# which costs time and memory that a small model does not win back.
+_LENGTH_STEP = 8
+_TOKEN_STEP = 128
+_ANSWER_STEP = 128
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Examples of similar length, padded at the end.
+    """Examples of similar length, padded at the end; there may be more rows, of padding only, than examples.
 
     No attention mask is needed: attention is causal, so no token sees the padding that follows it.
     """
 
     tasks: list[str]
-    input_ids: Int[Tensor, "examples length"]
-    labels: Int[Tensor, "examples length"]
+    input_ids: Int[Tensor, "rows length"]
+    labels: Int[Tensor, "rows length"]
 
     @property
-    def answers(self) -> Bool[Tensor, "examples positions"]:
+    def answers(self) -> Bool[Tensor, "rows positions"]:
         """Which positions predict a labelled token (the token after them)."""
         return self.labels[:, 1:] != IGNORED
 
@@ -56,12 +61,15 @@ def draw(multitask: Multitask, step: int, tokens: int) -> list[Example]:
     return examples
 
 
-def collate(examples: Sequence[Example], pad_token_id: int) -> Batch:
-    """Return the examples as one padded batch."""
-    length = max(len(example) for example in examples)
-    ids = [[*e.input_ids, *[pad_token_id] * (length - len(e))] for e in examples]
-    labels = [[*e.labels, *[IGNORED] * (length - len(e))] for e in examples]
-    return Batch([e.task for e in examples], torch.tensor(ids), torch.tensor(labels))
+def collate(examples: Sequence[Example], pad_token_id: int, *, rows: int = 0, length: int = 0) -> Batch:
+    """Return the examples as one padded batch of at least that many rows and that length."""
+    rows, length = max(rows, len(examples)), max(length, *map(len, examples))
+    input_ids = torch.full((rows, length), pad_token_id)
+    labels = torch.full((rows, length), IGNORED)
+    for row, example in enumerate(examples):
+        input_ids[row, : len(example)] = torch.tensor(example.input_ids)
+        labels[row, : len(example)] = torch.tensor(example.labels)
+    return Batch([example.task for example in examples], input_ids, labels)
 
 
 def micro_batches(examples: Sequence[Example], tokens: int, pad_token_id: int) -> Iterator[Batch]:
@@ -72,29 +80,36 @@ def micro_batches(examples: Sequence[Example], tokens: int, pad_token_id: int) -
     batch of its own.
     """
     ordered = sorted(examples, key=len)
-    for start, end in _cuts([len(example) for example in ordered], tokens):
-        yield collate(ordered[start:end], pad_token_id)
+    lengths = [-(-len(example) // _LENGTH_STEP) * _LENGTH_STEP for example in ordered]
+    for start, end in _cuts(lengths, tokens):
+        length = lengths[end - 1]
+        yield collate(ordered[start:end], pad_token_id, rows=_rows(end - start, length, tokens), length=length)
+
+
+def _rows(examples: int, length: int, tokens: int) -> int:
+    """Return the number of examples, rounded up to a whole step of tokens if the bound allows."""
+    step = max(_TOKEN_STEP // length, 1)
+    return max(min(-(-examples // step) * step, tokens // length), examples)
 
 
 def _cuts(lengths: Sequence[int], tokens: int) -> list[tuple[int, int]]:
     """Return the cheapest cuts of ascending lengths into batches, by dynamic programming over the distinct lengths."""
     ends = [i + 1 for i in range(len(lengths)) if i + 1 == len(lengths) or lengths[i] != lengths[i + 1]]
-    best: dict[int, tuple[float, list[tuple[int, int]]]] = {0: (0.0, [])}
+    best: dict[int, tuple[int, list[tuple[int, int]]]] = {0: (0, [])}
     for end in ends:
+        length = lengths[end - 1]
         options = []
         for start, (cost, cuts) in best.items():
-            pieces = _pieces(start, end, lengths[end - 1], tokens)
-            options.append((cost + (end - start) * lengths[end - 1] + _PASS_COST * len(pieces), cuts + pieces))
+            pieces = _pieces(start, end, max(tokens // length, 1))
+            padded = sum(length * _rows(stop - first, length, tokens) for first, stop in pieces)
+            options.append((cost + padded + _PASS_COST * len(pieces), cuts + pieces))
         best[end] = min(options, key=lambda option: option[0])
     return best[len(lengths)][1]
 
 
-def _pieces(start: int, end: int, length: int, tokens: int) -> list[tuple[int, int]]:
-    """Return a range of examples in equal pieces that keep the bound."""
-    rows = max(tokens // length, 1)
-    count = -(-(end - start) // rows)
-    edges = [start + (end - start) * i // count for i in range(count + 1)]
-    return list(pairwise(edges))
+def _pieces(start: int, end: int, rows: int) -> list[tuple[int, int]]:
+    """Return a range of examples in pieces of at most that many, all but the last one full."""
+    return [(first, min(first + rows, end)) for first in range(start, end, rows)]
 
 
 def answer_losses(model: PreTrainedModel | PeftModel, batch: Batch) -> Float[Tensor, " answers"]:
@@ -104,10 +119,12 @@ def answer_losses(model: PreTrainedModel | PeftModel, batch: Batch) -> Float[Ten
     mean is the loss that transformers computes from the same labels.
     """
     decoder, head = _parts(model)
-    hidden = decoder(input_ids=batch.input_ids, use_cache=False).last_hidden_state
-    answers = batch.answers
-    logits = head(hidden[:, :-1][answers])
-    return F.cross_entropy(logits.float(), batch.labels[:, 1:][answers], reduction="none")
+    hidden = decoder(input_ids=batch.input_ids, use_cache=False).last_hidden_state[:, :-1]
+    positions = batch.answers.flatten().nonzero().squeeze(1)
+    answers = len(positions)
+    padded = F.pad(positions, (0, -answers % _ANSWER_STEP))
+    logits = head(hidden.flatten(0, 1)[padded])[:answers]
+    return F.cross_entropy(logits.float(), batch.labels[:, 1:].flatten()[positions], reduction="none")
 
 
 @torch.no_grad()

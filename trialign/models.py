@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,8 @@ class ImageFeatures(nn.Module):
         Index of the inner block whose activations are returned too: further down the network, where surface and
         pattern are still apart from what the thing is.
     """
+
+    network: Any  # the package's class, which has no types
 
     def __init__(self, network: nn.Module, block: int = 10):
         super().__init__()
@@ -100,8 +103,8 @@ def efficientnet() -> ImageFeatures:
 
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    model = ImageFeatures(network).eval().to(memory_format=torch.channels_last)
-    return model.requires_grad_(False)
+    model = ImageFeatures(network.to(memory_format=torch.channels_last))
+    return model.eval().requires_grad_(False)
 
 
 def imagenet_labels() -> list[str]:

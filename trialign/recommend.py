@@ -20,7 +20,7 @@ from trialign.vocabulary import SidVocabulary
 _FILE = "recommender.json"
 
 
-class Recommender:
+class GenerativeRecommender:
     """Recommends by generating the semantic ID of the next item.
 
     Parameters
@@ -49,6 +49,10 @@ class Recommender:
         self.max_history = max_history
         self.prompt = HistoryPrompt(vocabulary, sids, max_history)
         self.trie = Trie.build(vocabulary.sequences(sids))
+
+    def token_name(self, token: int) -> str:
+        """Return the text of a token id, such as ``<a_12>``."""
+        return self.vocabulary.tokenizer.convert_ids_to_tokens(token)
 
     def recommend(
         self,
@@ -133,7 +137,7 @@ class Recommender:
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Recommender":
+    def load(cls, folder: str | Path) -> "GenerativeRecommender":
         """Read what `save` wrote.
 
         Raises

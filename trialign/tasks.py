@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int
 
 from trialign.catalogue import Split
@@ -91,6 +92,29 @@ class Example:
         return len(self.input_ids)
 
 
+class HistoryPrompt:
+    """The prompt of SIDSeq→SID: what the model reads before it recommends, in training and at inference.
+
+    Parameters
+    ----------
+    vocabulary
+        The tokenizer with the SID tokens.
+    sids
+        The items' SIDs; row by row those of the catalogue.
+    max_history
+        Items of history that a prompt shows, the most recent ones.
+    """
+
+    def __init__(self, vocabulary: SidVocabulary, sids: SemanticIds, max_history: int) -> None:
+        self.max_history = max_history
+        self.before, _ = (vocabulary.encode_text(part) for part in TASKS["SIDSeq→SID"].parts)
+        self.sids = [[int(token) for token in row if token >= 0] for row in vocabulary.sequences(sids)]
+
+    def __call__(self, history: Sequence[int] | Int[np.ndarray, " history"]) -> list[int]:
+        """Return the prompt of a history of item rows, oldest first; the next tokens are the next item's SID."""
+        return [*self.before, *(token for row in history[-self.max_history :] for token in self.sids[row])]
+
+
 class Multitask:
     """Examples of the chosen tasks, built one by one: a task uniformly, then one of its examples uniformly.
 
@@ -160,7 +184,8 @@ class Multitask:
         self.max_title_history = max_title_history
         self.seed = seed
         captions = captions or {}
-        self._sids = [[int(token) for token in row if token >= 0] for row in vocabulary.sequences(sids)]
+        self.history_prompt = HistoryPrompt(vocabulary, sids, max_history)
+        self._sids = self.history_prompt.sids
         self._titles = [self._text(title, max_title_tokens) for title in titles]
         self._captions = [self._text(captions.get(item, ""), max_caption_tokens) for item in sids.item_ids]
         self._parts = {task.name: tuple(vocabulary.encode_text(text) for text in task.parts) for task in TASKS.values()}
@@ -182,6 +207,18 @@ class Multitask:
         """Return the first `n` examples of a step's stream."""
         return list(islice(self.stream(step), n))
 
+    def show(self) -> pd.DataFrame:
+        """Return one example of each task as text: task, prompt (no loss) and answer (the loss is taken here)."""
+        rows = []
+        for task in self.tasks:
+            random = np.random.default_rng(self.seed)
+            population = self._populations[task.name]
+            example = self._example(task, int(population[random.integers(len(population))]), random)
+            first = next(place for place, label in enumerate(example.labels) if label != IGNORED)
+            parts = (self.vocabulary.tokenizer.decode(ids) for ids in (example.input_ids[:first], example.input_ids[first:]))
+            rows.append((task.name, *parts))
+        return pd.DataFrame(rows, columns=["task", "prompt: no loss", "answer: the loss"]).set_index("task")
+
     def population_sizes(self) -> dict[str, int]:
         """Return per task the number of different examples (causal windows of long histories: their least number)."""
         return {name: len(population) for name, population in self._populations.items()}
@@ -199,14 +236,8 @@ class Multitask:
     # ------------------------------------------------------------------ prompts of inference
 
     def prompt(self, history: Sequence[int] | Int[np.ndarray, " history"]) -> list[int]:
-        """Return the prompt of SIDSeq→SID, laid out as in training: the next tokens are the next item's SID.
-
-        Parameters
-        ----------
-        history
-            Item rows, oldest first; the last `max_history` are shown.
-        """
-        return self._prompt(TASKS["SIDSeq→SID"], history)
+        """Return the prompt of SIDSeq→SID, laid out as in training; see `HistoryPrompt`."""
+        return self.history_prompt(history)
 
     def titles_prompt(self, history: Sequence[int] | Int[np.ndarray, " history"]) -> list[int]:
         """Return the prompt of TitleSeq→SID; the last `max_title_history` items that have a title are shown."""

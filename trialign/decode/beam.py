@@ -169,6 +169,7 @@ def _expand(
         columns=columns_of,
         unmasked_log_probabilities=candidate_scores,
         log_probabilities=np.where(allows, candidate_scores, -np.inf).astype(np.float32),
+        alive=np.zeros(candidate_nodes.shape, dtype=bool),
     )
 
 

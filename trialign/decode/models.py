@@ -9,11 +9,12 @@ import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 
@@ -81,7 +82,7 @@ def unwrapped(model: nn.Module) -> PreTrainedModel:
     ValueError
         If the search does not know this type of model.
     """
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     known = DECODER_ONLY + ENCODER_DECODER
     if plain.config.model_type not in known:
         raise ValueError(f"beam search knows the model types {', '.join(known)}, not {plain.config.model_type!r}")
@@ -117,7 +118,7 @@ class DecoderOnlyReader:
                 'load the model with attn_implementation="sdpa"'
             )
         self.head = _Head(model, tokens)
-        self.decoder = model.base_model
+        self.decoder: nn.Module = model.base_model
         self.cache = DynamicCache()
         self.prompt_ids, self.prompt_mask = _padded(prompts, pad_token_id, model.device, side="left")
         _check_window(model, self.prompt_ids.shape[1])
@@ -174,7 +175,7 @@ class EncoderDecoderReader:
 
     def read_prompts(self) -> Float[Tensor, "users 1 vocabulary"]:
         """Read the prompts and return the logits of the first token."""
-        self.encoded = self.model.encoder(input_ids=self.ids, attention_mask=self.mask).last_hidden_state
+        self.encoded = self.model.get_encoder()(input_ids=self.ids, attention_mask=self.mask).last_hidden_state
         start = torch.full_like(self.ids[:, :1], self.model.config.decoder_start_token_id)
         return self._logits(start)[:, None]
 
@@ -197,7 +198,7 @@ class EncoderDecoderReader:
         return _fork(self)
 
     def _logits(self, ids: Tensor) -> Float[Tensor, "rows vocabulary"]:
-        decoder = self.model.decoder
+        decoder: nn.Module = self.model.get_decoder()
         output = decoder(
             input_ids=ids,
             encoder_hidden_states=self.encoded,

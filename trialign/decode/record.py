@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 from trialign.decode.trie import Trie
 
+Status = Literal["found", "pruned", "masked"]
+
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
@@ -28,7 +30,7 @@ class Candidates:
     unmasked_log_probabilities
         The same before the user's masked items were taken out.
     alive
-        Whether the candidate was kept, bool; None before the choice.
+        Whether the candidate was kept, bool; all False before the choice.
     """
 
     nodes: Int[np.ndarray, "users candidates"]
@@ -36,7 +38,7 @@ class Candidates:
     columns: Int[np.ndarray, "users candidates"]
     log_probabilities: Float[np.ndarray, "users candidates"]
     unmasked_log_probabilities: Float[np.ndarray, "users candidates"]
-    alive: Bool[np.ndarray, "users candidates"] | None = None
+    alive: Bool[np.ndarray, "users candidates"]
 
     def with_alive(self, chosen: Int[np.ndarray, "users beams"]) -> "Candidates":
         """Return the candidates with those at the chosen indices marked as alive."""
@@ -136,7 +138,7 @@ class Fate:
         Natural logarithm of the prefix's probability there.
     """
 
-    status: Literal["found", "pruned", "masked"]
+    status: Status
     level: int
     rank: int
     log_probability: float
@@ -172,7 +174,7 @@ def where_lost(record: SearchRecord, item_row: int) -> Fate:
         if not where.size:
             return fate
         index = int(where[0])
-        status = "masked" if step.masked[index] else "found" if step.alive[index] else "pruned"
+        status: Status = "masked" if step.masked[index] else "found" if step.alive[index] else "pruned"
         rank = 0 if step.masked[index] else index + 1
         fate = Fate(status, level, rank, float(step.log_probabilities[index]))
         if status != "found":

@@ -292,8 +292,8 @@ def _nodes(ordered: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, ...]:
         lasts.append(last)
     counts.append(np.zeros(len(firsts[-1]), dtype=np.int64))
     levels = np.repeat(np.arange(depth + 1), [len(first) for first in firsts])
-    token, first, last, count = (np.concatenate(part).astype(np.int32) for part in (tokens, firsts, lasts, counts))
-    return token, first, last, count, levels.astype(np.int16)
+    parts = (np.concatenate(part).astype(np.int32) for part in (tokens, firsts, lasts, counts))
+    return *parts, levels.astype(np.int16)
 
 
 def _raise_clash(ordered: np.ndarray, order: np.ndarray, first: np.ndarray, last: np.ndarray, level: int) -> None:

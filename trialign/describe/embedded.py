@@ -132,7 +132,7 @@ def product_sentence(seen: Mapping[str, str]) -> str:
     --------
     >>> product_sentence({"kind": "mug", "silhouette": "rounded", "material": "ceramic", "colour": "teal",
     ...                   "pattern": "dots", "scene": "beach"})
-    'On a beach: a rounded teal mug with dots, made of ceramic.'
+    'A rounded mug in teal with dots, made of ceramic, on a beach.'
     """
     names = ("kind", "silhouette", "material", "colour", "pattern", "scene")
     kind, shape, material, colour, pattern, scene = (seen[name] for name in names)

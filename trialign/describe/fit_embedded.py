@@ -69,7 +69,7 @@ def as_saved(image: Image.Image) -> Image.Image:
     return Image.open(file).convert("RGB")
 
 
-def fit(images: int = 3000, *, threads: int = 2, progress: bool = True) -> AttributeHeads:
+def fit(images: int = 1800, *, threads: int = 2, progress: bool = True) -> AttributeHeads:
     """Draw, measure and fit the heads of all attributes that can be seen (see :func:`fit_heads`)."""
     looks, table = draw_looks(images, threads=threads, progress=progress)
     visible = {name: ATTRIBUTES[name].values for name in names("image", "both")}  # noqa: PD011 (not a DataFrame)
@@ -80,7 +80,7 @@ def fit(images: int = 3000, *, threads: int = 2, progress: bool = True) -> Attri
 def main() -> None:
     """Fit, print the accuracy on held-out pictures, and write the heads."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=3000, help="pictures to draw (default: 3000)")
+    parser.add_argument("--images", type=int, default=1800, help="pictures to draw (default: 1800)")
     parser.add_argument("--threads", type=int, default=2, help="processes that draw (default: 2)")
     parser.add_argument("--out", type=Path, default=PACKAGED, help="file to write (default: the package's)")
     given = parser.parse_args()

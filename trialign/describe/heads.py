@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ class AttributeHeads:
     centre: Float[np.ndarray, "1280"]
     axes: Float[np.ndarray, "1280 axes"]
     limit: float
-    notes: dict[str, object]
+    notes: dict[str, Any]
 
     def predict(self, features: Float[np.ndarray, "images features"]) -> list[dict[str, str]]:
         """Return the most probable value of every attribute, one mapping an image."""

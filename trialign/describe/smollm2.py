@@ -5,9 +5,10 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from trialign.describe.backends import retry_temperature
 from trialign.describe.views import ItemView
@@ -106,7 +107,7 @@ class SmolLM2Miner:
         return tokenizer.batch_decode(tokens[:, read["input_ids"].shape[1] :], skip_special_tokens=True)
 
     @cached_property
-    def _loaded(self) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    def _loaded(self) -> tuple[PreTrainedTokenizerBase, Any]:
         folder = Path(self.folder) if self.folder is not None else smollm2_folder()
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)

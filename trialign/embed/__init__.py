@@ -15,15 +15,11 @@ CATALOGUE_WORDS = 120
 
 
 class Embedder(Protocol):
-    """What turns texts and images into unit rows.
+    """What turns texts and images into unit rows."""
 
-    Attributes
-    ----------
-    name
-        Says model and fusion; goes into manifests and figures.
-    """
-
-    name: str
+    @property
+    def name(self) -> str:
+        """Model and fusion, as manifests and figures name them."""
 
     def embed(
         self, texts: Sequence[str], images: Sequence[Path | None], *, progress: bool = True

@@ -83,7 +83,7 @@ class FusedEmbedder:
     def __init__(
         self,
         image_weight: float = 0.5,
-        image_dims: int = 192,
+        image_dims: int = 128,
         whitening: float = 0.5,
         text: TextEmbedder | None = None,
         batch_size: int = 16,

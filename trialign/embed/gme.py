@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +76,8 @@ class GmeEmbedder:
             If the model is no Qwen2-VL, or an image cannot be read.
         """
         check_lengths(texts, images)
-        model = _load(self.model, self.dtype).to(self.device)
+        model: Any = _load(self.model, self.dtype)
+        model.to(self.device)
         reader = _Reader(self.model, self.instruction, self.max_tokens)
         # Items with and without images go apart: a batch then has one shape of input.
         order = sorted(range(len(texts)), key=lambda row: (images[row] is None, len(texts[row])))

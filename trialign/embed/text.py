@@ -69,7 +69,9 @@ class TextEmbedder:
                 for row, vector in zip(chosen, vectors, strict=True):
                     rows[row] = vector
                 bar.update(len(chosen))
-        return unit_rows(np.stack(rows)) if rows else np.zeros((0, self.encoder.get_embedding_dimension()), np.float32)
+        if not rows:
+            return np.zeros((0, int(self.encoder.get_embedding_dimension() or 0)), np.float32)
+        return unit_rows(np.stack(rows))
 
 
 def unit_rows(rows: Float[np.ndarray, "items dim"]) -> Float[np.ndarray, "items dim"]:

@@ -7,14 +7,14 @@ import numpy as np
 
 from trialign.catalogue import Catalogue
 from trialign.explore.thumbnails import thumbnail_html
-from trialign.recommend import Recommender
+from trialign.recommend import GenerativeRecommender
 from trialign.split import Split
 
 #: Frame of the true next item, from the palette of the figures.
 _HIT = "#009E73"
 
 
-def explore_beams(recommender: Recommender, catalogue: Catalogue, split: Split, top_k: int = 10) -> widgets.VBox:
+def explore_beams(recommender: GenerativeRecommender, catalogue: Catalogue, split: Split, top_k: int = 10) -> widgets.VBox:
     """Return a widget: a user's history above, the most probable next items below, the true one framed in green.
 
     Parameters

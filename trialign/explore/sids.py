@@ -45,9 +45,7 @@ def explore_prefixes(sids: SemanticIds, catalogue: Catalogue, limit: int = 24) -
             codes, counts = np.unique(below, return_counts=True)
             order = np.argsort(-counts, kind="stable")
             options = [(f"{codes[i]}  ({counts[i]} items)", str(codes[i])) for i in order]
-            with choices[level].hold_trait_notifications():
-                choices[level].options = [(ANY, ANY), *options]
-                choices[level].value = ANY
+            choices[level].options = [(ANY, ANY), *options]  # the first one is then chosen
 
     def show() -> None:
         prefix = chosen_prefix()

@@ -84,7 +84,7 @@ def beam_tree(
         axes.set_axis_off()
         _draw_headers(axes, record)
         if any(kind == "faded" for *_, kind in layout.nodes.values()):
-            note = "pruned, the most\nprobable of each level"
+            note = "pruned, the\nmost probable\nof each level"
             axes.text(-0.2, len(layout.items) + 0.25, note, va="center", fontsize=7.5, color=MUTED)
         _draw_edges(axes, layout)
         _draw_prefixes(axes, record, layout, token_name)
@@ -168,9 +168,9 @@ def _draw_headers(axes: Axes, record: SearchRecord) -> None:
 def _draw_edges(axes: Axes, layout: _Layout) -> None:
     """Draw the edges as smooth steps, the faded ones underneath."""
     styles = {"faded": (_FADED, 0.7), "lost": (_LOST, 2.0), "passed": (_LOST, 2.0), "true": (_TRUE, 2.4)}
-    # The curve is flat from two thirds of the way on, where the node's label stands.
+    # The curve is flat at both ends, where the labels of the nodes stand.
     t = np.linspace(0, 1, 60)
-    bend = np.minimum(t / 0.68, 1)
+    bend = np.clip((t - 0.12) / 0.58, 0, 1)
     ease = bend * bend * (3 - 2 * bend)
     for parent, node, kind in sorted(layout.edges, key=lambda edge: edge[2] != "faded"):
         (x0, y0, _), (x1, y1, _) = layout.nodes[parent], layout.nodes[node]

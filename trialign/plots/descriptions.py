@@ -43,15 +43,23 @@ def interest_cards(
 
 
 def _images_with_words(catalogue: Catalogue, words: Mapping[int, str], columns: int) -> Figure:
+    """Draw images in a grid, each above a cell of its own for the words, so that neither runs into the other."""
+    wrapped = {row: [textwrap.fill(line, 36) for line in text.splitlines()] for row, text in words.items()}
+    most = max(sum(part.count("\n") + 1 for part in parts) for parts in wrapped.values())
     lines = -(-len(words) // columns)
+    heights = [3.1, 0.2 * most + 0.1] * lines
     with figure_style():
-        figure, axes = plt.subplots(lines, columns, figsize=(2.9 * columns, 3.5 * lines), squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for axis, (row, text) in zip(axes.flat, words.items(), strict=False):
-        show_image(axis, catalogue.open_image(row), shorten(catalogue.titles[row], 38))
-        wrapped = "\n".join(textwrap.fill(line, 36) for line in text.splitlines())
-        axis.text(0.5, -0.04, wrapped, transform=axis.transAxes, ha="center", va="top", fontsize=8.5, parse_math=False)
+        figure, axes = plt.subplots(
+            2 * lines, columns, figsize=(2.7 * columns, sum(heights)), squeeze=False, height_ratios=heights
+        )
+        for axis in axes.flat:
+            axis.set_axis_off()
+        for place, (row, parts) in enumerate(wrapped.items()):
+            line, column = divmod(place, columns)
+            show_image(axes[2 * line, column], catalogue.open_image(row), shorten(catalogue.titles[row], 38))
+            axes[2 * line + 1, column].text(
+                0.5, 1, "\n".join(parts), ha="center", va="top", fontsize=8.5, parse_math=False
+            )
     return figure
 
 
@@ -64,18 +72,23 @@ def caption_accuracy_bars(accuracy: pd.DataFrame) -> Figure:
         As `trialign.describe.quality.caption_accuracy` returns it.
     """
     ordered = accuracy.iloc[::-1]
-    labels = [f"{name} ({'image only' if where == 'image' else 'image and text'})" for name, where in zip(ordered["attribute"], ordered["where"], strict=True)]
+    labels = [
+        f"{name} ({'image only' if where == 'image' else 'image and text'})"
+        for name, where in zip(ordered["attribute"], ordered["where"], strict=True)
+    ]
     with figure_style():
         figure, axes = plt.subplots(figsize=(7.5, 0.45 * len(ordered) + 1.3))
         axes.barh(labels, ordered["accuracy"], height=0.6, color=PALETTE[0], label="caption of the item")
         axes.barh(labels, ordered["shuffled"], height=0.22, color=PALETTE[1], label="caption of another item")
-    for position, value in enumerate(ordered["accuracy"]):
-        axes.annotate(f"{value:.0%}", (value, position), (4, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_xlim(0, 1.1)
-    axes.set_xticks(np.linspace(0, 1, 6))
-    axes.set_xlabel("share of captions that name the true value")
-    axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside upper left", ncols=2)
+        for position, value in enumerate(ordered["accuracy"]):
+            axes.annotate(
+                f"{value:.0%}", (value, position), (4, 0), textcoords="offset points", va="center", fontsize=9
+            )
+        axes.set_xlim(0, 1.1)
+        axes.set_xticks(np.linspace(0, 1, 6))
+        axes.set_xlabel("share of captions that name the true value")
+        axes.grid(axis="y", visible=False)
+        figure.legend(loc="outside upper left", ncols=2)
     return figure
 
 
@@ -114,8 +127,14 @@ def interest_agreement_dots(agreement: pd.DataFrame) -> Figure:
         axes.hlines(positions, ordered["auc_shuffled"], ordered["auc"], color="#CFCFCF", linewidth=2)
         axes.plot(ordered["auc_shuffled"], positions, "o", color=PALETTE[1], label="tags of another item")
         axes.plot(ordered["auc"], positions, "o", color=PALETTE[0], label="tags of the item")
-    axes.set_yticks(positions, [f"{shorten(name, 40)} ({items})" for name, items in zip(ordered["interest"], ordered["items"], strict=True)])
-    axes.set_xlim(0.3, 1.02)
-    axes.set_xlabel("AUC: an item that serves the interest ranks above one that does not")
-    figure.legend(loc="outside upper left", ncols=2)
+        axes.set_yticks(
+            positions,
+            [
+                f"{shorten(name, 40)} ({items})"
+                for name, items in zip(ordered["interest"], ordered["items"], strict=True)
+            ],
+        )
+        axes.set_xlim(0.3, 1.02)
+        axes.set_xlabel("AUC: an item that serves the interest ranks above one that does not")
+        figure.legend(loc="outside upper left", ncols=2)
     return figure

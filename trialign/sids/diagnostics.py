@@ -20,6 +20,9 @@ def reconstruction_by_depth(
 ) -> pd.DataFrame:
     """Compare embeddings with their reconstruction from the first codes.
 
+    For items that the quantizer was fitted on, a learned decoder may remember some of what it gives back; encode items
+    that were held out to see what new items keep.
+
     Returns
     -------
     pandas.DataFrame

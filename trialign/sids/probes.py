@@ -6,7 +6,6 @@ and its reconstruction from Semantic IDs shows what was lost, and whether it was
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,7 @@ from trialign.sids.quantizer import check_embeddings
 def probe_attributes(
     embeddings: Float[np.ndarray, "items dim"],
     truth_items: pd.DataFrame,
-    attributes: Mapping[str, Mapping[str, Any]],
+    attributes: Mapping[str, str],
     seed: int = 0,
     folds: int = 5,
     samples: int = 2000,
@@ -36,7 +35,7 @@ def probe_attributes(
         Known attributes, one row an item in the same order, one column an attribute. Items whose value is missing or
         "" are left out for that attribute, and so are values that fewer than `folds` items have.
     attributes
-        For each attribute to probe, ``{"where": "image" | "text" | "both", ...}``.
+        For each attribute to probe, where it can be seen: ``"image"``, ``"text"`` or ``"both"``.
     seed
         Seed of the folds (the same for every representation of the same items) and of the interval.
     folds
@@ -64,7 +63,7 @@ def probe_attributes(
     if missing:
         raise ValueError(f"the truth table has no column {missing[0]!r}; it has {', '.join(map(str, truth_items))}")
     rows = []
-    for name, description in attributes.items():
+    for name, where in attributes.items():
         values, kept = _probeable(truth_items[name], folds)
         correct = _held_out_hits(points[kept], values[kept], folds, seed)
         majority = float(pd.Series(values[kept]).value_counts(normalize=True).iloc[0])
@@ -77,7 +76,7 @@ def probe_attributes(
         rows.append(
             {
                 "attribute": name,
-                "where": str(description["where"]),
+                "where": where,
                 "items": int(kept.sum()),
                 "values": len(np.unique(values[kept])),
                 "accuracy": accuracy,
@@ -93,7 +92,7 @@ def probe_attributes(
 def compare_probes(
     representations: Mapping[str, Float[np.ndarray, "items dim"]],
     truth_items: pd.DataFrame,
-    attributes: Mapping[str, Mapping[str, Any]],
+    attributes: Mapping[str, str],
     seed: int = 0,
     folds: int = 5,
 ) -> pd.DataFrame:

@@ -61,6 +61,11 @@ class Truth:
     attributes: dict[str, Attribute]
     interests: dict[str, dict]
 
+    @property
+    def where(self) -> dict[str, str]:
+        """The only place that tells each attribute: ``"image"``, ``"text"`` or ``"both"``."""
+        return {name: attribute.where for name, attribute in self.attributes.items()}
+
 
 @dataclass(frozen=True, eq=False)
 class Atelier:
