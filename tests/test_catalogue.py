@@ -13,7 +13,7 @@ from PIL import Image
 
 from trialign.catalogue import Catalogue, Split, check_folder, leave_one_out
 from trialign.images import open_rgb
-from trialign.plots.catalogue import history_strip, history_lengths, long_tail, item_grid
+from trialign.plots.catalogue import history_lengths, history_strip, item_grid, long_tail
 from trialign.tables import as_text, record_lines
 
 ITEMS = "item_id,title,description,image\n007,Lamp,warm light,images/a.png\n008,Mug,,\n7,Chair,,images/b.png\n"

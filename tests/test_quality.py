@@ -43,7 +43,9 @@ def test_caption_accuracy_counts_whole_words_of_visible_attributes(truth: Truth)
 def test_shuffled_captions_know_less(truth: Truth) -> None:
     many = pd.concat([ITEMS.assign(item_id=ITEMS["item_id"] + str(copy)) for copy in range(50)], ignore_index=True)
     captions = dict(zip(many["item_id"], "A " + many["colour"] + " " + many["kind"], strict=True))
-    table = caption_accuracy(captions, Truth(many, truth.users, truth.attributes, truth.interests)).set_index("attribute")
+    table = caption_accuracy(captions, Truth(many, truth.users, truth.attributes, truth.interests)).set_index(
+        "attribute"
+    )
     assert (table["accuracy"] == 1).all()
     assert table.loc["colour", "shuffled"] == pytest.approx((0.5**2 + 2 * 0.25**2), abs=0.1)
 
@@ -68,7 +70,9 @@ def test_a_caption_that_says_what_the_text_says_finds_its_item(tmp_path) -> None
     interactions = pd.DataFrame({"user_id": ["u"], "item_id": ["a"], "timestamp": [1]})
     catalogue = Catalogue.from_tables(items, interactions, tmp_path, "tiny")
     good = {"a": "small coffee cups", "b": "a pair of sneakers for running", "c": "strings of a guitar", "d": "a hose"}
-    table = caption_retrieval(catalogue, {"good": good, "useless": dict.fromkeys("ab", "an item")}).set_index("captions by")
+    table = caption_retrieval(catalogue, {"good": good, "useless": dict.fromkeys("ab", "an item")}).set_index(
+        "captions by"
+    )
     assert table.loc["good", "recall@1"] == 1
     assert table.loc["good", "mrr"] == 1
     assert table.loc["useless", "items"] == 2, "only items that have a caption count"

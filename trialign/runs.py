@@ -99,6 +99,9 @@ class Runner:
         return {
             "TRIALIGN_RUNS": str(self.workspace.root),
             "TRIALIGN_NOTEBOOKS": str(self.notebooks[0].path.parent.resolve()),
+            # Idle OpenMP threads sleep: spinning makes training several times slower where others share the cores.
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
+            "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "1000"),
         }
 
     def _step(self, notebook: Notebook, forced: bool) -> float | None:

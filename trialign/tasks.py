@@ -215,8 +215,8 @@ class Multitask:
             population = self._populations[task.name]
             example = self._example(task, int(population[random.integers(len(population))]), random)
             first = next(place for place, label in enumerate(example.labels) if label != IGNORED)
-            parts = (self.vocabulary.tokenizer.decode(ids) for ids in (example.input_ids[:first], example.input_ids[first:]))
-            rows.append((task.name, *parts))
+            decode = self.vocabulary.tokenizer.decode
+            rows.append((task.name, decode(example.input_ids[:first]), decode(example.input_ids[first:])))
         return pd.DataFrame(rows, columns=["task", "prompt: no loss", "answer: the loss"]).set_index("task")
 
     def population_sizes(self) -> dict[str, int]:

@@ -58,8 +58,8 @@ def caption_retrieval(
 ) -> pd.DataFrame:
     """Find each item from its caption alone, among all items by their own text.
 
-    A caption is embedded and compared (cosine) with the embedded title and description of every item. Captions that carry
-    no information about their item find it no more often than chance.
+    A caption is embedded and compared (cosine) with the embedded title and description of every item. Captions that
+    carry no information about their item find it no more often than chance.
 
     Parameters
     ----------
@@ -87,7 +87,16 @@ def caption_retrieval(
         rank = (similarity > own[:, None]).sum(axis=1) + 1
         low, high = _interval(rank <= 10, seed)
         rows.append(
-            (writer, len(having), (rank == 1).mean(), (rank <= 10).mean(), low, high, (1 / rank).mean(), 10 / catalogue.n_items)
+            (
+                writer,
+                len(having),
+                (rank == 1).mean(),
+                (rank <= 10).mean(),
+                low,
+                high,
+                (1 / rank).mean(),
+                10 / catalogue.n_items,
+            )
         )
     names = ["captions by", "items", "recall@1", "recall@10", "low", "high", "mrr", "chance@10"]
     return pd.DataFrame(rows, columns=names)
@@ -102,8 +111,8 @@ def _interval(hits: Bool[np.ndarray, " items"], seed: int) -> tuple[float, float
 def interest_agreement(interests: Mapping[str, Sequence[str]], truth: Truth, *, seed: int = 0) -> pd.DataFrame:
     """Measure how well mined interests agree with the latent interests that made the interactions.
 
-    For each latent interest, items are ranked by the largest cosine between its phrase and their tags (sentence embeddings).
-    The AUC is the chance that an item which truly serves the interest is ranked above one that does not.
+    For each latent interest, items are ranked by the largest cosine between its phrase and their tags (of sentence
+    embeddings). The AUC is the chance that an item which truly serves the interest is ranked above one that does not.
 
     Parameters
     ----------
@@ -131,12 +140,21 @@ def interest_agreement(interests: Mapping[str, Sequence[str]], truth: Truth, *, 
     true = np.array([[phrase in set(served) for phrase in phrases] for served in latent])
     shuffled = scores[np.random.default_rng(seed).permutation(len(item_ids))]
     rows = [
-        (phrase, int(true[:, column].sum()), _auc(true[:, column], scores[:, column]), _auc(true[:, column], shuffled[:, column]),
-         tags[int(similarity[:, column].argmax())])
+        (
+            phrase,
+            int(true[:, column].sum()),
+            _auc(true[:, column], scores[:, column]),
+            _auc(true[:, column], shuffled[:, column]),
+            tags[int(similarity[:, column].argmax())],
+        )
         for column, phrase in enumerate(phrases)
     ]
-    table = pd.DataFrame(rows, columns=["interest", "items", "auc", "auc_shuffled", "closest tag"]).sort_values("auc", ascending=False)
-    overall = pd.DataFrame([("all", len(item_ids), table["auc"].mean(), table["auc_shuffled"].mean(), "")], columns=table.columns)
+    table = pd.DataFrame(rows, columns=["interest", "items", "auc", "auc_shuffled", "closest tag"]).sort_values(
+        "auc", ascending=False
+    )
+    overall = pd.DataFrame(
+        [("all", len(item_ids), table["auc"].mean(), table["auc_shuffled"].mean(), "")], columns=table.columns
+    )
     return pd.concat([overall, table], ignore_index=True)
 
 

@@ -14,7 +14,9 @@ from trialign.split import Split
 _HIT = "#009E73"
 
 
-def explore_beams(recommender: GenerativeRecommender, catalogue: Catalogue, split: Split, top_k: int = 10) -> widgets.VBox:
+def explore_beams(
+    recommender: GenerativeRecommender, catalogue: Catalogue, split: Split, top_k: int = 10
+) -> widgets.VBox:
     """Return a widget: a user's history above, the most probable next items below, the true one framed in green.
 
     Parameters
@@ -36,9 +38,7 @@ def explore_beams(recommender: GenerativeRecommender, catalogue: Catalogue, spli
 
     def show(_change: object = None) -> None:
         history, target = histories[user.value], int(split.test[user.value])
-        found = recommender.recommend(
-            [history], beams=beams.value, top_k=top_k, mask_seen=mask.value, progress=False
-        )
+        found = recommender.recommend([history], beams=beams.value, top_k=top_k, mask_seen=mask.value, progress=False)
         seen = "".join(thumbnail_html(catalogue, int(row)) for row in history[-top_k:])
         answer = "".join(
             thumbnail_html(catalogue, int(row), f"{np.exp(score):.1%}", frame=_HIT if row == target else "transparent")

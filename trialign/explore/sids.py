@@ -25,7 +25,9 @@ def explore_prefixes(sids: SemanticIds, catalogue: Catalogue, limit: int = 24) -
     limit
         The most items shown; the count above them is of all.
     """
-    choices = [widgets.Dropdown(description=f"level {level + 1}", layout={"width": "190px"}) for level in range(sids.levels)]
+    choices = [
+        widgets.Dropdown(description=f"level {level + 1}", layout={"width": "190px"}) for level in range(sids.levels)
+    ]
     page = widgets.HTML()
 
     def chosen_prefix() -> list[int]:

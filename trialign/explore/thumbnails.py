@@ -33,9 +33,9 @@ def thumbnail_html(catalogue: Catalogue, row: int, note: str = "", size: int = 9
         ImageOps.contain(image, (size, size)).save(buffer, "JPEG", quality=80)
         data = base64.b64encode(buffer.getvalue()).decode()
         picture = f'<img alt="" style="max-height:{size}px;max-width:{size}px" src="data:image/jpeg;base64,{data}">'
-    title = html.escape(catalogue.titles[row])
+    title, short = (html.escape(text) for text in (catalogue.titles[row], shorten(catalogue.titles[row], 40)))
     return (
-        f'<div style="display:inline-block;vertical-align:top;width:{size + 20}px;margin:4px;padding:4px;font-size:11px;'
-        f'line-height:1.25;border:2px solid {frame};border-radius:6px" title="{title}">{picture}'
-        f"<br>{html.escape(shorten(catalogue.titles[row], 40))}<br><code>{html.escape(note)}</code></div>"
+        f'<div style="display:inline-block;vertical-align:top;width:{size + 20}px;margin:4px;padding:4px;'
+        f'font-size:11px;line-height:1.25;border:2px solid {frame};border-radius:6px" title="{title}">{picture}'
+        f"<br>{short}<br><code>{html.escape(note)}</code></div>"
     )

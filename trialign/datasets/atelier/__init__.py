@@ -61,6 +61,15 @@ class Truth:
     attributes: dict[str, Attribute]
     interests: dict[str, dict]
 
+    def attribute_table(self) -> pd.DataFrame:
+        """Return the attributes as a table: attribute, where it can be seen, its number of values, and some of them."""
+        rows = [
+            (name, entry.where, len(entry.values), ", ".join(entry.values[:6]))  # noqa: PD011
+            for name, entry in self.attributes.items()
+        ]
+        table = pd.DataFrame(rows, columns=["attribute", "can be seen in", "values", "for example"])
+        return table.sort_values("can be seen in", kind="stable", ignore_index=True)
+
     @property
     def where(self) -> dict[str, str]:
         """The only place that tells each attribute: ``"image"``, ``"text"`` or ``"both"``."""

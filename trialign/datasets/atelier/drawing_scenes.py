@@ -63,6 +63,8 @@ class Board:
         self, colour: RGB, polygons: list[np.ndarray], opacity: float = 1.0, blur: float = 0.0, add: bool = False
     ) -> None:
         """Fill polygons with one colour, out of focus by `blur` units; `add` adds light instead of covering."""
+        if not polygons:  # a building without a lit window
+            return
         step = max(1, int(blur * self.unit / 1.6))
         points = np.concatenate(polygons) * self.unit
         margin = 2.5 * blur * self.unit
