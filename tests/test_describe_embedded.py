@@ -181,7 +181,7 @@ def test_captions_do_not_depend_on_the_batch(tmp_path, drawn, describer):
 
 def test_the_describer_says_what_it_is(describer):
     assert "not a VLM" in describer.model
-    assert set(describer.settings) == {"domain", "heads"}
+    assert set(describer.settings) == {"domain", "heads", "wording"}
     assert EmbeddedCaptioner(domain="photo").settings != describer.settings
     json.dumps(describer.settings)
     with pytest.raises(ValueError, match="domain is 'poster'"):

@@ -225,6 +225,11 @@ def data_make(
     items: Annotated[int, typer.Option(min=1, help="Number of items.")] = 480,
     users: Annotated[int, typer.Option(min=1, help="Number of users.")] = 1200,
     seed: Annotated[int, typer.Option(help="Equal seeds make equal catalogues.")] = 7,
+    visual_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of preference on image-only attributes.")
+    ] = 0.5,
+    mean_length: Annotated[float, typer.Option(min=6, max=25, help="Mean history length: the sparsity.")] = 11.5,
+    noise: Annotated[float, typer.Option(min=0, max=1, help="Share of interactions that follow no interest.")] = 0.1,
     out: Annotated[Path | None, typer.Option(help="Folder to write; by default data/NAME-SEED.")] = None,
 ) -> None:
     """Make a catalogue whose truth is known: drawn products, users with latent interests.
@@ -241,8 +246,41 @@ def data_make(
     folder = out or project_root() / "data" / f"{name}-{seed}"
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty: name another folder with --out")
-    make_atelier(items=items, users=users, seed=seed).save(folder)
+    made = make_atelier(
+        items=items, users=users, seed=seed, visual_share=visual_share, mean_length=mean_length, noise=noise
+    )
+    made.save(folder)
     _tell(Console(), f"made {folder}; use it with: trialign run --dataset {folder}")
+
+
+@data_app.command("describe")
+@told
+def data_describe(
+    dataset: Annotated[str, typer.Argument(help="A name of `trialign data list`, or a catalogue's folder.")],
+    out: Annotated[Path, typer.Option(help="JSON-lines file to write; its provenance is written beside it.")],
+    captioner: Annotated[str, typer.Option(help="Who describes the images.")] = "embedded",
+    miner: Annotated[str, typer.Option(help="Who names the interests.")] = "embedded",
+    notes: Annotated[str, typer.Option(help="What a reader should know: how made, limits, licence.")] = "",
+) -> None:
+    """Record captions and interests of a catalogue, to ship them or to use them elsewhere as `recorded:FILE`.
+
+    Example:
+
+        trialign data describe atelier --out data/atelier/descriptions.jsonl
+    """
+    from trialign import describe
+    from trialign.datasets import load
+    from trialign.workspace import runs_root
+
+    catalogue = load(_name_or_full_path(dataset))
+    chosen = describe.captioner(captioner), describe.miner(miner)
+    runs_root().mkdir(parents=True, exist_ok=True)
+    cache = describe.DescriptionCache(runs_root() / "descriptions.sqlite")
+    captions = describe.caption_items(describe.item_views(catalogue), chosen[0], cache)
+    views = describe.item_views(catalogue, dict(zip(captions["item_id"], captions["caption"])))
+    describe.mine_interests(views, chosen[1], cache)
+    written = cache.export_descriptions(out, views, *chosen, notes)
+    _tell(Console(), f"wrote {written}", f"use it with: trialign run -p captioner recorded:{written}")
 
 
 @data_app.command("get")

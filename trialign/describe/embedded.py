@@ -24,6 +24,9 @@ from trialign.models import ImageFeatures, efficientnet, imagenet_labels
 
 Domain = Literal["auto", "atelier", "photo"]
 
+#: Number of the way captions are worded; a change of the sentences counts it up, so that no cache gives the old ones.
+WORDING = 1
+
 #: How the place of a product is said; a scene without an entry is said plainly.
 _PLACES = {
     "studio": "photographed in a studio",
@@ -59,10 +62,11 @@ class EmbeddedCaptioner:
         self.domain = domain
         self.batch_size = batch_size
 
-    @property
-    def settings(self) -> dict[str, str]:
-        """What a caption depends on besides the image: the domain and the heads' weights; part of the cache key."""
-        return {"domain": self.domain, "heads": hashlib.sha256(PACKAGED.read_bytes()).hexdigest()[:16]}
+    @cached_property
+    def settings(self) -> dict[str, str | int]:
+        """What a caption depends on besides the image; part of the cache key."""
+        heads = hashlib.sha256(PACKAGED.read_bytes()).hexdigest()[:16]
+        return {"domain": self.domain, "heads": heads, "wording": WORDING}
 
     def caption(self, views: Sequence[ItemView]) -> list[str]:
         """Return one sentence an item.

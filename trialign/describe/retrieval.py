@@ -17,6 +17,9 @@ from trialign.embed.text import TextEmbedder
 #: Parts of an item that are compared one by one, at most; a long description has more sentences.
 MOST_PARTS = 24
 
+#: Number of the method; a change of the answers counts it up, so that no cache gives the old ones.
+METHOD = 1
+
 
 class RetrievalMiner:
     """Mine interests without a language model: all-MiniLM-L6-v2 compares items with the phrases of a written list.
@@ -64,7 +67,7 @@ class RetrievalMiner:
     def settings(self) -> dict[str, str | int | float]:
         """What an answer depends on besides the item; part of the cache key."""
         digest = hashlib.sha256("\n".join(self.interests).encode()).hexdigest()[:16]
-        return {"interests": digest, "tags": self.tags, "diversity": self.diversity, "keep": self.keep}
+        return {"interests": digest, "method": METHOD, "tags": self.tags, "diversity": self.diversity, "keep": self.keep}
 
     def mine(self, views: Sequence[ItemView], attempt: int = 0) -> list[str]:
         """Return one raw answer an item: what was compared, then ``{"interests": [...]}``.
