@@ -39,6 +39,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "captioner": "recorded:movielens-posters",
         "miner": "recorded:movielens-posters",
         "codebook_sizes": [128, 128, 128],
+        "steps": 4000,
     },
 }
 
