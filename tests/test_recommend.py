@@ -1,4 +1,4 @@
-"""The recommender: prompts as in training, save and load, validation, agreement with exact search; and the explorers."""
+"""The recommender (prompts as in training, save and load, validation, exact search) and the explorers."""
 
 import numpy as np
 import pandas as pd

@@ -64,7 +64,9 @@ def test_a_notebook_is_in_form(path):
 def mapping_keys(node, tree):
     """Return the keys of a mapping written as ``{"a": a}`` or ``dict(a=a)``, or assigned so to a name before."""
     if isinstance(node, ast.Name):
-        assigned = [n for n in ast.walk(tree) if isinstance(n, ast.Assign) and n.targets[0].id == node.id]
+        assigned = [
+            n for n in ast.walk(tree) if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == node.id
+        ]
         return mapping_keys(assigned[-1].value, tree)
     if isinstance(node, ast.Dict):
         return {key.value for key in node.keys}

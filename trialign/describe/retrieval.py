@@ -67,7 +67,13 @@ class RetrievalMiner:
     def settings(self) -> dict[str, str | int | float]:
         """What an answer depends on besides the item; part of the cache key."""
         digest = hashlib.sha256("\n".join(self.interests).encode()).hexdigest()[:16]
-        return {"interests": digest, "method": METHOD, "tags": self.tags, "diversity": self.diversity, "keep": self.keep}
+        return {
+            "interests": digest,
+            "method": METHOD,
+            "tags": self.tags,
+            "diversity": self.diversity,
+            "keep": self.keep,
+        }
 
     def mine(self, views: Sequence[ItemView], attempt: int = 0) -> list[str]:
         """Return one raw answer an item: what was compared, then ``{"interests": [...]}``.

@@ -116,7 +116,9 @@ def _image_grid(catalogue: Catalogue, rows: Sequence[int], notes: Sequence[str],
     columns = max(1, min(columns, len(rows)))
     lines = max(1, -(-len(rows) // columns))
     with figure_style():
-        figure, axes = plt.subplots(lines, columns, figsize=(1.5 * columns, 2.05 * lines), squeeze=False)
+        figure, axes = plt.subplots(
+            lines, columns, figsize=(1.5 * columns, (2.2 if any(notes) else 2.05) * lines), squeeze=False
+        )
         for axis in axes.flat:
             axis.set_axis_off()
         for axis, row, note in zip(axes.flat, rows, notes):
