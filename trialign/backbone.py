@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -86,7 +87,7 @@ def scratch_backbone(
     """
     if hidden % (2 * heads):
         raise ValueError(f"hidden must be an even multiple of heads, got hidden={hidden}, heads={heads}")
-    config = Qwen3Config(
+    config = Qwen3Config(  # type: ignore[call-arg]  # attn_implementation is a keyword of every configuration
         vocab_size=len(vocabulary),
         hidden_size=hidden,
         intermediate_size=3 * hidden,
@@ -191,7 +192,7 @@ def save_backbone(model: PreTrainedModel | PeftModel, vocabulary: SidVocabulary,
     vocabulary.save(folder)
     if isinstance(model, PeftModel):
         # The SID rows are saved as trained tokens; the full embedding would be many times larger.
-        model.save_pretrained(folder, save_embedding_layers=False)
+        model.save_pretrained(str(folder), save_embedding_layers=False)
         base = model.peft_config["default"].base_model_name_or_path
     else:
         model.save_pretrained(folder)
@@ -240,15 +241,16 @@ def _preserve_variance(model: Qwen3ForCausalLM) -> None:
 def _add_sid_rows(model: PreTrainedModel, vocabulary: SidVocabulary) -> None:
     """Grow the embeddings where needed (some models hold spare rows) and fill the SID rows."""
     text_tokens = int(vocabulary.all_sid_token_ids.min())
-    if text_tokens > model.get_input_embeddings().num_embeddings:
+    embeddings = cast(Tensor, model.get_input_embeddings().weight).shape[0]
+    if text_tokens > embeddings:
         raise ValueError(
-            f"the tokenizer has {text_tokens} text tokens, the model {model.get_input_embeddings().num_embeddings} "
-            "embeddings: make the vocabulary from the model's own tokenizer"
+            f"the tokenizer has {text_tokens} text tokens, the model {embeddings} embeddings: "
+            "make the vocabulary from the model's own tokenizer"
         )
-    if len(vocabulary) > model.get_input_embeddings().num_embeddings:
+    if len(vocabulary) > embeddings:
         model.resize_token_embeddings(len(vocabulary), mean_resizing=False)
     rows = torch.as_tensor(vocabulary.all_sid_token_ids)
-    weights = {id(layer.weight): layer.weight for layer in _embedding_layers(model)}
+    weights = {id(layer.weight): cast(Tensor, layer.weight) for layer in _embedding_layers(model)}
     with torch.no_grad():
         for weight in weights.values():
             known = weight[:text_tokens]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -149,4 +150,4 @@ def check_output_layer(model: PreTrainedModel | PeftModel) -> None:
 
 def _parts(model: PreTrainedModel | PeftModel) -> tuple[nn.Module, nn.Module]:
     core = model.get_base_model() if isinstance(model, PeftModel) else model
-    return core.get_decoder(), core.get_output_embeddings()
+    return cast(nn.Module, core.get_decoder()), cast(nn.Module, core.get_output_embeddings())  # type: ignore[operator]

@@ -52,7 +52,7 @@ class GenerativeRecommender:
 
     def token_name(self, token: int) -> str:
         """Return the text of a token id, such as ``<a_12>``."""
-        return self.vocabulary.tokenizer.convert_ids_to_tokens(token)
+        return str(self.vocabulary.tokenizer.convert_ids_to_tokens(token))
 
     def recommend(
         self,

@@ -185,7 +185,7 @@ class Trainer:
         """
         self._check()
         self._device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model.to(self._device)
+        self.model.to(self._device)  # type: ignore[arg-type]  # transformers wraps `to` without its types
         check_output_layer(self.model)
         self._optimizer = self._make_optimizer()
         self._state = _State()
@@ -312,7 +312,8 @@ class Trainer:
 
     def _make_optimizer(self) -> torch.optim.AdamW:
         embeddings = {id(layer.weight) for layer in self.model.modules() if isinstance(layer, torch.nn.Embedding)}
-        decayed, kept = [], []
+        decayed: list[Tensor] = []
+        kept: list[Tensor] = []
         for name, parameter in trainable(self.model).items():
             is_matrix = parameter.ndim == 2 and id(parameter) not in embeddings and "trainable_tokens" not in name
             (decayed if is_matrix else kept).append(parameter)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from torch import nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel
 
 from trialign.decode.models import PrefixReader, inference, prefix_reader
 from trialign.decode.record import Candidates, SearchRecord, search_records
@@ -34,7 +34,7 @@ class Beams:
 
 
 def beam_search(
-    model: PreTrainedModel,
+    model: nn.Module,
     trie: Trie,
     prompts: Sequence[Sequence[int]],
     *,

@@ -5,15 +5,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from transformers import PreTrainedModel
+from torch import nn
 
 from trialign.decode.models import PrefixReader, inference, prefix_reader
 from trialign.decode.trie import Trie
 
 
-def score_all(
-    model: PreTrainedModel, trie: Trie, prompt: Sequence[int], *, chunk: int = 256
-) -> Float[np.ndarray, " items"]:
+def score_all(model: nn.Module, trie: Trie, prompt: Sequence[int], *, chunk: int = 256) -> Float[np.ndarray, " items"]:
     """Return the exact log-probability of every item after one prompt.
 
     Parameters

@@ -45,7 +45,7 @@ class PrefixReader(Protocol):
 
 
 def prefix_reader(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], tokens: Int[np.ndarray, " vocabulary"], pad_token_id: int
+    model: nn.Module, prompts: Sequence[Sequence[int]], tokens: Int[np.ndarray, " vocabulary"], pad_token_id: int
 ) -> PrefixReader:
     """Return the reader for this kind of model.
 

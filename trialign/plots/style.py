@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 
 import matplotlib as mpl
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from PIL import Image, ImageOps
 
@@ -26,7 +27,7 @@ def figure_style() -> AbstractContextManager[None]:
     """
     return mpl.rc_context(
         {
-            "axes.prop_cycle": mpl.cycler(color=PALETTE),
+            "axes.prop_cycle": cycler(color=PALETTE),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,

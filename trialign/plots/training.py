@@ -26,8 +26,9 @@ def smooth(steps: Sequence[int], values: Sequence[float], points: int = 40) -> t
         Most points of the result.
     """
     stretches = np.array_split(np.arange(len(steps)), min(points, len(steps)))
-    steps, values = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
-    return np.asarray([steps[s].mean() for s in stretches]), np.asarray([values[s].mean() for s in stretches])
+    columns = (np.asarray(steps, dtype=float), np.asarray(values, dtype=float))
+    where, smoothed = (np.asarray([column[s].mean() for s in stretches]) for column in columns)
+    return where, smoothed
 
 
 def task_losses(losses: pd.DataFrame) -> Figure:
