@@ -32,8 +32,8 @@ CPU = torch.device("cpu")
 FAST = {"batch_tokens": 200, "micro_tokens": 120, "precision": "fp32", "progress": False, "device": "cpu"}
 
 
-def tiny(multitask, seed=0):
-    return scratch_backbone(multitask.vocabulary, hidden=32, layers=2, heads=2, seed=seed)
+def tiny(multitask, dropout=0.0):
+    return scratch_backbone(multitask.vocabulary, hidden=32, layers=2, heads=2, attention_dropout=dropout)
 
 
 def foreign_models(size):
@@ -198,10 +198,7 @@ def interrupt_at(calls):
 def test_resume_gives_the_losses_of_an_undisturbed_training(tmp_path, dropout):
     def trainer(folder, validate):
         multitask = small_multitask()
-        model = tiny(multitask)
-        model.config.attention_dropout = dropout
-        for layer in model.model.layers:
-            layer.self_attn.attention_dropout = dropout
+        model = tiny(multitask, dropout)
         options = {"steps": 14, "validate_every": 4, "checkpoint_every": 3, "seed": 5, **FAST}
         return Trainer(model, multitask, validate=validate, checkpoint=folder, **options)
 

@@ -65,7 +65,13 @@ def scratch_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTraine
 
 
 def scratch_backbone(
-    vocabulary: SidVocabulary, *, hidden: int = 128, layers: int = 3, heads: int = 4, seed: int = 0
+    vocabulary: SidVocabulary,
+    *,
+    hidden: int = 128,
+    layers: int = 2,
+    heads: int = 4,
+    attention_dropout: float = 0.1,
+    seed: int = 0,
 ) -> Qwen3ForCausalLM:
     """Return a small Qwen3 with random weights, tied embeddings and plain (eager) attention.
 
@@ -77,6 +83,8 @@ def scratch_backbone(
         Decides the number of embeddings.
     hidden, layers, heads
         Width, depth and attention heads; `hidden` must be an even multiple of `heads`.
+    attention_dropout
+        Share of attention weights dropped in training. Small catalogues are soon learnt by heart; this delays it.
     seed
         Of the weights.
 
@@ -96,6 +104,7 @@ def scratch_backbone(
         num_key_value_heads=heads,
         head_dim=hidden // heads,
         max_position_embeddings=4096,
+        attention_dropout=attention_dropout,
         tie_word_embeddings=True,
         eos_token_id=vocabulary.eos_token_id,
         pad_token_id=vocabulary.pad_token_id,
@@ -158,7 +167,7 @@ def make_backbone(
     texts: Iterable[str],
     *,
     hidden: int = 128,
-    layers: int = 3,
+    layers: int = 2,
     lora_rank: int | None = None,
     seed: int = 0,
 ) -> tuple[PreTrainedModel | PeftModel, SidVocabulary]:
