@@ -182,14 +182,16 @@ class Interrupted(Exception):
 
 
 def interrupt_at(calls):
-    """A validation that dies at the given call, as a killed process does, and else depends on the weights."""
+    """A validation that dies at the given call, as a killed process does; the earliest weights are the best."""
+    start = weights_of(tiny(small_multitask()))
     seen = {"calls": 0}
 
     def validate(model):
         seen["calls"] += 1
         if seen["calls"] == calls:
             raise Interrupted
-        return {"ndcg@10": float(next(model.parameters()).abs().sum().sin())}
+        moved = sum((weight - start[name]).abs().sum() for name, weight in weights_of(model).items() if name in start)
+        return {"ndcg@10": -float(moved)}
 
     return validate
 
@@ -202,8 +204,10 @@ def test_resume_gives_the_losses_of_an_undisturbed_training(tmp_path, dropout):
         options = {"steps": 14, "validate_every": 4, "checkpoint_every": 3, "seed": 5, **FAST}
         return Trainer(model, multitask, validate=validate, checkpoint=folder, **options)
 
+    torch.manual_seed(7)
     whole = trainer(tmp_path / "whole", interrupt_at(-1))
     whole.fit()
+    assert whole.best_step_ == 4
     with pytest.raises(Interrupted):
         trainer(tmp_path / "killed", interrupt_at(2)).fit()  # dies in step 8; the last checkpoint is of step 6
     assert [folder.name for folder in (tmp_path / "killed").iterdir()] == ["step-00000006"]
@@ -310,8 +314,8 @@ def test_bad_settings():
 
 
 def test_precision_is_probed():
-    assert resolve_precision("fp32", CPU) == "fp32" and resolve_precision("bf16", CPU) == "bf16"
-    assert resolve_precision("auto", CPU) == ("bf16" if bf16_speedup("cpu") >= 1.5 else "fp32")
+    assert resolve_precision("fp32", CPU, 64) == "fp32" and resolve_precision("bf16", CPU, 64) == "bf16"
+    assert resolve_precision("auto", CPU, 512) == ("bf16" if bf16_speedup("cpu", 512) >= 3 else "fp32")
     multitask = small_multitask()
     options = {**FAST, "steps": 3}
     exact = Trainer(tiny(multitask), multitask, **options).fit()

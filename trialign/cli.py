@@ -3,6 +3,7 @@
 Heavy modules are imported inside the commands: ``trialign --help`` answers at once.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,12 @@ class KnobCommand(TyperCommand):
 Knobs = Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME VALUE", help=KNOB_HELP)]
 Profile = Annotated[str | None, typer.Option(help="embedded, laptop or paper: which models do the work.")]
 Dataset = Annotated[str | None, typer.Option(help="A name of `trialign data list`, or a catalogue's folder.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Threads of a notebook; by default 1 for the embedded profile's small models, else the machine's."
+    ),
+]
 Root = Annotated[Path | None, typer.Option("--runs", help=ROOT_HELP)]
 Notebooks = Annotated[Path | None, typer.Option(help="Folder of the numbered notebooks.")]
 Kernel = Annotated[str | None, typer.Option(help="Jupyter kernel; by default the interpreter that runs this command.")]
@@ -87,6 +94,7 @@ def run(
     root: Root = None,
     notebooks: Notebooks = None,
     kernel: Kernel = None,
+    threads: Threads = None,
 ) -> None:
     """Run all notebooks in order into runs/NAME/; stages that are current are skipped.
 
@@ -113,7 +121,8 @@ def run(
     resolved = resolve(found, knobs, profile, dataset)
     workspace = Workspace(name or (Path(dataset).name if dataset else "demo"), root)
     record_run(workspace, profile, dataset, knobs)
-    seconds = Runner(workspace, found, resolved, console, kernel=kernel).run(start, force)
+    runner = Runner(workspace, found, resolved, console, kernel=kernel, threads=_threads(threads, profile))
+    seconds = runner.run(start, force)
     summary = f"{len(seconds)} of {len(found)} notebooks run in {sum(seconds.values()):.0f} s"
     _tell(
         console,
@@ -134,6 +143,7 @@ def sweep(
     root: Root = None,
     notebooks: Notebooks = None,
     kernel: Kernel = None,
+    threads: Threads = None,
 ) -> None:
     """Run a grid of parameters; write one table and one figure. Started again, it goes on where it was.
 
@@ -153,7 +163,9 @@ def sweep(
     grid = parse_grid(found, knobs)
     dataset = dataset and _name_or_full_path(dataset)
     folder = root or runs_root()
-    table, failures = run_sweep(name, found, grid, folder, console, profile, dataset, kernel)
+    table, failures = run_sweep(
+        name, found, grid, folder, console, profile, dataset, kernel, _threads(threads, profile)
+    )
     column = find_metric(table, list(grid), metric)
     paths = save_sweep(folder / name, table, draw_sweep(table, list(grid), column))
     _show(console, table[[*grid, column, "seconds"]], f"{name}: {column}")
@@ -343,6 +355,12 @@ def _pairs(words: list[str] | None) -> dict[str, str]:
             raise ValueError(f"-p {word}: give a name and a value, as in -p seed 1")
         pairs[name] = value
     return pairs
+
+
+def _threads(asked: int | None, profile: str | None) -> int | None:
+    """Return the threads of a run; small models only burn more processor time with more than one."""
+    small = profile in (None, "embedded") and "OMP_NUM_THREADS" not in os.environ
+    return asked or (1 if small else None)
 
 
 def _name_or_full_path(dataset: str) -> str:

@@ -40,6 +40,8 @@ class Runner:
         Name of a Jupyter kernel; None takes the interpreter that runs this, whatever kernels are installed.
     share_with
         Runs whose stages are taken over where they are what this run would make.
+    threads
+        Threads of a notebook's computations; None leaves it to the environment variable OMP_NUM_THREADS or the machine.
     """
 
     workspace: Workspace
@@ -48,6 +50,7 @@ class Runner:
     console: Console
     kernel: str | None = None
     share_with: Sequence[Workspace] = ()
+    threads: int | None = None
 
     @property
     def name(self) -> str:
@@ -96,7 +99,8 @@ class Runner:
         return set(stages[stages.index(matching[0]) :])
 
     def _environment(self) -> dict[str, str]:
-        return {
+        threads = {} if self.threads is None else {"OMP_NUM_THREADS": str(self.threads)}
+        return threads | {
             "TRIALIGN_RUNS": str(self.workspace.root),
             "TRIALIGN_NOTEBOOKS": str(self.notebooks[0].path.parent.resolve()),
             # Idle OpenMP threads sleep: spinning makes training several times slower where others share the cores.

@@ -82,6 +82,7 @@ def run_sweep(
     profile: str | None = None,
     dataset: str | None = None,
     kernel: str | None = None,
+    threads: int | None = None,
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Run every point of a grid into ``root/name/<point>/``; points that are done already are only read.
 
@@ -100,7 +101,9 @@ def run_sweep(
         knobs = {key: value if isinstance(value, str) else repr(value) for key, value in point.items()}
         parameters = resolve(notebooks, knobs, profile, dataset)
         record_run(workspace, profile, dataset, knobs)
-        runner = Runner(workspace, notebooks, parameters, console, kernel=kernel, share_with=workspaces)
+        runner = Runner(
+            workspace, notebooks, parameters, console, kernel=kernel, share_with=workspaces, threads=threads
+        )
         try:
             runner.run()
         except RunError as error:

@@ -90,7 +90,7 @@ class Trainer:
     seed
         Of dropout, where a model has it. (The examples have `Multitask.seed`.)
     precision
-        ``"fp32"``, ``"bf16"`` (autocast; the weights stay fp32), or ``"auto"``: bf16 where a timed product is faster.
+        ``"fp32"``, ``"bf16"`` (autocast; the weights stay fp32), or ``"auto"``: bf16 where timed products say it pays.
     device
         A torch device name; None takes CUDA where there is one, else the CPU.
     validate
@@ -353,7 +353,8 @@ class Trainer:
     def _resume_or_begin(self) -> None:
         found = None if self.checkpoint is None else Checkpoint.latest(self.checkpoint)
         if found is None:
-            self.precision_ = resolve_precision(self.precision, self._device)
+            width = int(self.model.config.hidden_size)
+            self.precision_ = resolve_precision(self.precision, self._device, width)
             return
         saved, settings = found.scalars["settings"], self._settings()
         differing = {name: (saved.get(name), value) for name, value in settings.items() if saved.get(name) != value}

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from threadpoolctl import threadpool_limits
 
 from trialign.sids.quantizer import check_embeddings
 
@@ -143,7 +144,8 @@ def _held_out_hits(
     probe = LogisticRegression(C=0.1, max_iter=200, tol=1e-3)
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed)
     labels = np.unique(np.asarray(values, dtype=str), return_inverse=True)[1]
-    with warnings.catch_warnings():
+    # The products are small: with more threads than one they take many times longer.
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # an early stop of the solver only regularises the probe
         return cross_val_predict(probe, _scaled(points), labels, cv=parts) == labels
 
