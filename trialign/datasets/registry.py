@@ -41,7 +41,7 @@ ENTRIES = {
     "atelier": Entry(
         "atelier",
         Catalogue.load,
-        480,
+        467,
         "drawn products whose truth is known: the offline default, and the yardstick of every claim",
         "ships with the project",
     ),
