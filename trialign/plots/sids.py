@@ -237,7 +237,8 @@ def probe_bars(probes: pd.DataFrame) -> Figure:
         panels[-1, 0].set(xlabel="accuracy of a linear probe on held-out items", xlim=(0, 1.02))
         handles: list[Line2D] = [Line2D([], [], color=colour, linewidth=7) for _, colour in zip(names, _cycle(PALETTE))]
         handles.append(Line2D([], [], color="black", marker="|", linestyle="", markersize=9, markeredgewidth=2))
-        _legend(figure, handles, [*names, "majority"], loc="outside lower center", ncols=min(5, len(names) + 1))
+        columns = 5 if max(map(len, names)) < 12 else 2  # long names side by side would leave the figure
+        _legend(figure, handles, [*names, "majority"], loc="outside lower center", ncols=min(columns, len(names) + 1))
         return figure
 
 
