@@ -1,6 +1,7 @@
 """Recorded descriptions, the factories, and the views of a catalogue."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ from PIL import Image
 
 import trialign
 from trialign.catalogue import Catalogue
+from trialign.datasets import load
 from trialign.describe import (
     DescriptionCache,
     ItemError,
@@ -20,6 +22,7 @@ from trialign.describe import (
     mine_interests,
     miner,
 )
+from trialign.describe.parse import parse_interests
 from trialign.describe.recorded import SHIPPED, Recording
 
 LINES = [
@@ -152,3 +155,16 @@ def test_views_of_a_catalogue(tmp_path):
     (tmp_path / "1.png").write_bytes(b"\x89PNG broken")
     with pytest.raises(ItemError, match=r"image 1\.png of item '1' can't be read"):
         load_image(mug)
+
+
+def test_the_shipped_descriptions_of_atelier_are_what_the_embedded_models_say():
+    every = item_views(load("atelier"))
+    views = [every[row] for row in (0, 150, 300, 466)]
+    recorded = captioner("recorded:atelier").caption(views)
+    assert captioner("embedded").caption(views) == recorded, "remake them: trialign data describe atelier"
+    seen = [replace(view, caption=caption) for view, caption in zip(views, recorded, strict=True)]
+    said, kept = (
+        [parse_interests(answer, view.title).interests for answer, view in zip(who.mine(seen, 0), seen, strict=True)]
+        for who in (miner("embedded"), miner("recorded:atelier"))
+    )
+    assert said == kept
