@@ -156,3 +156,10 @@ def test_versions_and_licence_agree():
 def test_modules_are_short():
     lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / "trialign").rglob("*.py")}
     assert {path.name: length for path, length in lengths.items() if length > 450} == {}
+
+
+def test_progress_bars_are_the_slow_ones():
+    """Bars that redraw ten times a second made long notebook cells time out under nbval."""
+    files = [*(ROOT / "trialign").rglob("*.py"), *NOTEBOOKS]
+    direct = [path.name for path in files if re.search(r"^(from|import) tqdm", path.read_text(), re.MULTILINE)]
+    assert direct == ["progress.py"]

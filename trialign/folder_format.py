@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pandera.pandas as pandera
 from pandera.errors import SchemaErrors
-from tqdm.auto import tqdm
 
 from trialign.images import ImageError, ImageFolder, open_rgb
+from trialign.progress import tqdm
 from trialign.tables import Problem, Table, TableError, as_text, find_table, read_table
 
 #: Texts that a data frame writes for a missing cell; no title is meant by them.

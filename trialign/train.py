@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from peft import PeftModel
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from trialign.batches import answer_losses, check_output_layer, draw, micro_batches
@@ -27,6 +26,7 @@ from trialign.checkpoints import (
     weights_of,
 )
 from trialign.precision import autocast, resolve_precision
+from trialign.progress import tqdm
 from trialign.tasks import Multitask
 
 #: Called with the model in evaluation mode; returns metrics by name, higher is better.

@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from trialign.baselines.ranking import settings_of, top_items, validation_ndcg
+from trialign.progress import tqdm
 
 if TYPE_CHECKING:
     from trialign.split import Split

@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.json
-from tqdm.auto import tqdm
 
 from trialign.catalogue import Catalogue
 from trialign.datasets.thumbnails import download_images, file_stem, images_there
+from trialign.progress import tqdm
 from trialign.tables import Problem, TableError
 
 _REVIEW = pa.schema([("user_id", pa.string()), ("parent_asin", pa.string()), ("timestamp", pa.int64())])

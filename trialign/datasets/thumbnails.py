@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import pandas as pd
 from PIL import Image
-from tqdm.auto import tqdm
 
 from trialign.datasets.transfer import TIMEOUT, fetch
 from trialign.images import ImageError, open_rgb
+from trialign.progress import tqdm
 
 #: Endings by the format that Pillow finds in the file; what the address or the server says doesn't count.
 _ENDINGS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif"}

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import httpx
 import stamina
-from tqdm.auto import tqdm
+
+from trialign.progress import tqdm
 
 #: Answers worth another try; any other 4xx stays what it is.
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}

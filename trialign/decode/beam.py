@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import nn
-from tqdm.auto import tqdm
 
 from trialign.decode.models import PrefixReader, inference, prefix_reader
 from trialign.decode.record import Candidates, SearchRecord, search_records
 from trialign.decode.trie import ItemMask, Trie
+from trialign.progress import tqdm
 
 
 @dataclass(frozen=True, eq=False)

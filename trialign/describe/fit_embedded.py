@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm.auto import tqdm
 
 from trialign.datasets.atelier.attributes import ATTRIBUTES, names
 from trialign.datasets.atelier.drawing import draw_items
 from trialign.describe.heads import PACKAGED, AttributeHeads, Looks, fit_heads, look
 from trialign.models import efficientnet
+from trialign.progress import tqdm
 
 #: First of the seeds drawn for fitting; far from the seeds that catalogues are made with.
 FIRST_SEED = 710_000

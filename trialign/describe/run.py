@@ -12,13 +12,13 @@ from textwrap import shorten
 from typing import Any
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 import trialign
 from trialign.describe.backends import Captioner, Describer, Miner, Streaming
 from trialign.describe.cache import DescriptionCache, Entry, Kind, caption_key, interest_key
 from trialign.describe.parse import parse_caption, parse_interests
 from trialign.describe.views import ItemError, ItemView, load_image
+from trialign.progress import tqdm
 
 _Ask = Callable[[Sequence[ItemView], int], list[str]]
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from trialign.embed.fusion import check_lengths
 from trialign.embed.image import open_image
 from trialign.embed.text import unit_rows
+from trialign.progress import tqdm
 
 #: What gme-Qwen2-VL was trained with where no task is named.
 INSTRUCTION = "You are a helpful assistant."

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from trialign.models import IMAGE_SIZE, ImageFeatures, efficientnet
+from trialign.progress import tqdm
 
 #: Pixels above which an image is refused: it would take hundreds of MB, and a thumbnail says as much.
 MAX_PIXELS = 50_000_000

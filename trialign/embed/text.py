@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
-from tqdm.auto import tqdm
 
 from trialign.models import minilm_folder
+from trialign.progress import tqdm
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

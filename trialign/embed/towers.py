@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from trialign.embed.fusion import check_lengths, fuse, spread_rows
 from trialign.embed.image import open_image
 from trialign.embed.text import unit_rows
+from trialign.progress import tqdm
 
 
 class TowersEmbedder:

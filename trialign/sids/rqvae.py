@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from trialign.progress import tqdm
 from trialign.sids.autoencoder import EMACodebook, ResidualAutoencoder
 from trialign.sids.quantizer import (
     CHUNK,
