@@ -17,7 +17,7 @@ from trialign.datasets import data_root
 from trialign.sids import QUANTIZERS, RQVAE, ResidualKMeans, load_quantizer
 from trialign.sids.autoencoder import EMACodebook
 from trialign.sids.diagnostics import code_usage, reconstruction_by_depth
-from trialign.sids.quantizer import kmeans, nearest_codes, residual_beams, residual_decode, residual_encode
+from trialign.sids.residual import kmeans, nearest_codes, residual_beams, residual_decode, residual_encode
 
 SIZES = (24, 24, 24)
 

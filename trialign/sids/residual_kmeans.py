@@ -1,28 +1,16 @@
 """Residual k-means: the naive quantizer, one k-means a level on what the levels before it left over."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Self
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from trialign.sids.quantizer import (
-    check_codebook_sizes,
-    check_codes,
-    check_embeddings,
-    kmeans,
-    nearest_codes,
-    read_quantizer,
-    require_fitted,
-    residual_beams,
-    residual_decode,
-    residual_encode,
-    write_quantizer,
-)
+from trialign.sids.quantizer import check_codebook_sizes, check_embeddings
+from trialign.sids.residual import ResidualQuantizer, kmeans, nearest_codes
 
 
-class ResidualKMeans:
+class ResidualKMeans(ResidualQuantizer):
     """Residual quantization with codebooks from k-means, in the embedding space itself.
 
     There is no encoder and nothing is trained by gradients; each level is fitted once, in order. This is the plain
@@ -54,9 +42,6 @@ class ResidualKMeans:
     True
     """
 
-    codebooks_: list[np.ndarray]
-    n_features_in_: int
-
     def __init__(self, codebook_sizes: Sequence[int] = (256, 256, 256), iterations: int = 25, seed: int = 0) -> None:
         self.codebook_sizes = codebook_sizes
         self.iterations = iterations
@@ -81,49 +66,3 @@ class ResidualKMeans:
         self.codebooks_ = codebooks
         self.n_features_in_ = residual.shape[1]
         return self
-
-    def encode(self, embeddings: Float[np.ndarray, "items dim"]) -> Int[np.ndarray, "items levels"]:
-        """Return the int64 codes of each embedding, greedily level by level."""
-        require_fitted(self)
-        return residual_encode(check_embeddings(embeddings, self.n_features_in_), self.codebooks_)
-
-    def beams(self, embeddings: Float[np.ndarray, "items dim"], width: int) -> Int[np.ndarray, "items width levels"]:
-        """Return the best `width` code tuples of each embedding as a beam search finds them, nearest first."""
-        require_fitted(self)
-        return residual_beams(check_embeddings(embeddings, self.n_features_in_), self.codebooks_, width)
-
-    def reconstruct(
-        self, codes: Int[np.ndarray, "items levels"], depth: int | None = None
-    ) -> Float[np.ndarray, "items dim"]:
-        """Return the sum of the first `depth` codebook vectors of each item (all levels if None)."""
-        require_fitted(self)
-        codes, depth = check_codes(codes, [len(codebook) for codebook in self.codebooks_], depth)
-        return residual_decode(codes, self.codebooks_, depth)
-
-    def save(self, folder: str | Path) -> Path:
-        """Write ``quantizer.json`` and ``quantizer.safetensors`` into the folder, which is made if needed."""
-        require_fitted(self)
-        parameters = {
-            "codebook_sizes": [int(size) for size in self.codebook_sizes],
-            "iterations": self.iterations,
-            "seed": self.seed,
-        }
-        tensors = {f"codebook.{level}": codebook for level, codebook in enumerate(self.codebooks_)}
-        return write_quantizer(folder, self, parameters, tensors)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote; codes of the loaded quantizer are bit-identical.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the folder holds no saved quantizer.
-        ValueError
-            If it holds another kind of quantizer.
-        """
-        parameters, tensors = read_quantizer(folder, cls.__name__)
-        quantizer = cls(**parameters)
-        quantizer.codebooks_ = [tensors[f"codebook.{level}"] for level in range(len(parameters["codebook_sizes"]))]
-        quantizer.n_features_in_ = quantizer.codebooks_[0].shape[1]
-        return quantizer

@@ -18,18 +18,20 @@ from torch import Tensor
 from trialign.progress import tqdm
 from trialign.sids.autoencoder import EMACodebook, ResidualAutoencoder
 from trialign.sids.quantizer import (
-    CHUNK,
     check_codebook_sizes,
     check_codes,
     check_embeddings,
-    kmeans,
-    nearest_codes,
     read_quantizer,
     require_fitted,
+    write_quantizer,
+)
+from trialign.sids.residual import (
+    CHUNK,
+    kmeans,
+    nearest_codes,
     residual_beams,
     residual_decode,
     residual_encode,
-    write_quantizer,
 )
 
 #: Most items used to place codebooks at the start and restarted codes later; more would cost time and change little.
