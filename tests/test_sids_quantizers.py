@@ -9,17 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.cluster import KMeans
-from sklearn.decomposition import TruncatedSVD
 from sklearn.exceptions import NotFittedError
-from sklearn.feature_extraction.text import TfidfVectorizer
 
-from trialign.datasets import data_root
-from trialign.sids import QUANTIZERS, RQVAE, ResidualKMeans, load_quantizer
-from trialign.sids.autoencoder import EMACodebook
+from trialign.sids import QUANTIZERS, RQVAE, PerModality, ResidualKMeans, load_quantizer
 from trialign.sids.diagnostics import code_usage, reconstruction_by_depth
 from trialign.sids.residual import kmeans, nearest_codes, residual_beams, residual_decode, residual_encode
 
 SIZES = (24, 24, 24)
+
+#: The cosine that three codes reach at least on the clustered embeddings below, where it is less than .85: these
+#: kinds give a code only a part of the dimensions.
+COSINE = {"ProductQuantizer": 0.7, "OptimizedProductQuantizer": 0.8, "PerModality": 0.8, "ResidualFSQ": 0.6}
+
+#: Kinds that draw no random numbers on a catalogue of this size.
+WITHOUT_CHANCE = ("ResidualFSQ",)
 
 
 def unit(points):
@@ -36,9 +39,16 @@ def clustered(items=300, dim=48, clusters=12, seed=0):
     return unit(points + generator.normal(size=(items, dim)) * 0.3)
 
 
-def make(kind, sizes=SIZES, seed=0):
+def make(kind, sizes=SIZES, seed=0, dim=48):
+    """Return a quantizer of a kind, quickly fitted; per modality: k-means on two halves of the columns."""
     if kind == "RQVAE":
-        return RQVAE(sizes, latent_dim=24, hidden_dims=(64,), epochs=25, batch_size=64, seed=seed, progress=False)
+        latent = min(24, dim - 2)
+        return RQVAE(sizes, latent_dim=latent, hidden_dims=(64,), epochs=25, batch_size=64, seed=seed, progress=False)
+    if kind == "PerModality" and len(sizes) > 1:
+        parts = {"text": ResidualKMeans(sizes[:-1], seed=seed), "image": ResidualKMeans(sizes[-1:], seed=seed)}
+        return PerModality(parts, {"text": dim - dim // 4, "image": dim // 4})
+    if kind == "PerModality":
+        return PerModality({"text": ResidualKMeans(sizes, seed=seed)}, {"text": dim})
     return QUANTIZERS[kind](sizes, seed=seed)
 
 
@@ -66,13 +76,13 @@ def test_codes_have_the_promised_shape_and_range(fitted, embeddings):
     assert [len(codebook) for codebook in fitted.codebooks_] == list(SIZES)
 
 
-def test_every_level_is_used_and_brings_the_reconstruction_nearer(fitted, embeddings):
+def test_every_level_is_used_and_brings_the_reconstruction_nearer(kind, fitted, embeddings):
     codes = fitted.encode(embeddings)
     assert code_usage(codes, SIZES)["used"].min() > 0.9
     table = reconstruction_by_depth(embeddings, fitted, codes)
     assert table["cosine"].is_monotonic_increasing
     assert table["relative_error"].is_monotonic_decreasing
-    assert table["cosine"].iloc[-1] > 0.85
+    assert table["cosine"].iloc[-1] > COSINE.get(kind, 0.85)
 
 
 def test_a_reconstruction_is_nearer_than_that_of_another_items_codes(fitted, embeddings):
@@ -100,14 +110,14 @@ def test_the_seed_decides_alone(kind, fitted, embeddings):
     codes = make(kind).fit(embeddings).encode(embeddings)
     np.testing.assert_array_equal(codes, fitted.encode(embeddings))
     assert torch.equal(torch.random.get_rng_state(), state), "the caller's random numbers were disturbed"
-    assert (make(kind, seed=5).fit(embeddings).encode(embeddings) != codes).any()
+    assert (make(kind, seed=5).fit(embeddings).encode(embeddings) != codes).any() == (kind not in WITHOUT_CHANCE)
 
 
 def test_fit_keeps_parameters_and_input_unchanged(kind, embeddings):
     before = embeddings.copy()
     quantizer = make(kind, sizes=[4, 3])
     assert quantizer.fit(embeddings) is quantizer
-    assert quantizer.codebook_sizes == [4, 3]
+    assert list(quantizer.codebook_sizes) == [4, 3]
     quantizer.encode(embeddings)
     np.testing.assert_array_equal(embeddings, before)
 
@@ -136,6 +146,12 @@ def test_the_beam_starts_with_greedy_codes_or_better(fitted, embeddings):
     assert beams.shape == (50, 16, len(SIZES))
     assert len({tuple(codes) for codes in beams[0].tolist()}) == 16
     np.testing.assert_array_equal(fitted.beams(embeddings[:50], 1)[:, 0], fitted.encode(embeddings[:50]))
+
+
+def test_embeddings_mapped_from_a_file_get_the_codes_of_those_in_memory(fitted, embeddings, tmp_path):
+    np.save(tmp_path / "embeddings.npy", embeddings)
+    mapped = np.load(tmp_path / "embeddings.npy", mmap_mode="r")
+    np.testing.assert_array_equal(fitted.encode(mapped), fitted.encode(embeddings))
 
 
 @pytest.mark.parametrize(
@@ -190,9 +206,7 @@ def test_loading_checks_the_kind(fitted, tmp_path):
 
 def test_identical_rows_share_codes(kind):
     few = np.repeat(np.eye(6, 8, dtype=np.float32), 10, axis=0)
-    quantizer = make(kind, (6, 2))
-    if kind == "RQVAE":
-        quantizer.latent_dim = 6
+    quantizer = make(kind, (6, 2), dim=8)
     codes = quantizer.fit(few).encode(few)
     assert (codes.reshape(6, 10, 2) == codes.reshape(6, 10, 2)[:, :1]).all()
     assert len(np.unique(codes, axis=0)) > 3
@@ -243,93 +257,3 @@ def test_residual_kmeans_with_a_code_for_every_item_is_exact(embeddings):
     few = embeddings[:30]
     quantizer = ResidualKMeans((30,)).fit(few)
     np.testing.assert_array_equal(quantizer.reconstruct(quantizer.encode(few)), few)
-
-
-# --- RQ-VAE's own ---------------------------------------------------------------------------------------------------
-
-
-def test_moving_averages_by_hand():
-    codebook = EMACodebook(torch.tensor([[0.0], [10.0]]), count=1.0, decay=0.5)
-    residual = torch.tensor([[2.0], [4.0], [6.0]])
-    codes = codebook.assign(residual)
-    assert codes.tolist() == [0, 0, 1]
-    codebook.update(residual, codes)
-    # counts: .5 * 1 + .5 * (2, 1); sums: .5 * (0, 10) + .5 * (6, 6)
-    np.testing.assert_allclose(codebook.vectors.flatten(), [3 / 1.5, 8 / 1.0])
-    for _ in range(200):  # a code that is never chosen stays where it is, without NaN
-        codebook.update(torch.tensor([[2.0]]), torch.tensor([0]))
-    np.testing.assert_allclose(codebook.vectors.flatten(), [2.0, 8.0], atol=1e-4)
-
-
-def test_dead_codes_restart_on_badly_represented_residuals():
-    codebook = EMACodebook(torch.tensor([[0.0], [100.0], [200.0]]), count=1.0, decay=0.9)
-    residual = torch.tensor([[0.0]] * 50 + [[7.0]])
-    codebook.update(residual, codebook.assign(residual))
-    assert codebook.restart_dead(residual, torch.Generator().manual_seed(0)) == 2
-    assert 7.0 in codebook.vectors.flatten().tolist()
-    assert codebook.vectors.max() == 7.0
-    codebook.update(residual, codebook.assign(residual))
-    assert codebook.vectors[codebook.assign(residual)[-1]].item() == pytest.approx(7.0)
-
-
-def test_training_lowers_the_loss_and_beats_residual_kmeans(embeddings):
-    quantizer = make("RQVAE").fit(embeddings)
-    loss = quantizer.loss_
-    assert loss["epoch"].tolist() == list(range(1, 26))
-    assert loss["reconstruction"].iloc[-1] < 0.9 * loss["reconstruction"].iloc[0]
-    assert np.isfinite(loss.to_numpy(dtype=float)).all()
-    naive = ResidualKMeans(SIZES).fit(embeddings)
-    ours = reconstruction_by_depth(embeddings, quantizer, quantizer.encode(embeddings))["cosine"].iloc[-1]
-    theirs = reconstruction_by_depth(embeddings, naive, naive.encode(embeddings))["cosine"].iloc[-1]
-    assert ours > theirs - 0.02
-
-
-def test_the_reported_reconstruction_loss_is_the_share_of_variance(embeddings):
-    quantizer = make("RQVAE").fit(embeddings)
-    error = np.square(embeddings - quantizer.reconstruct(quantizer.encode(embeddings))).sum()
-    variance = np.square(embeddings - embeddings.mean(axis=0)).sum()
-    assert quantizer.loss_["reconstruction"].iloc[-1] == pytest.approx(error / variance, rel=0.1)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ({"latent_dim": 49}, "latent_dim must be between 1 and the 48"),
-        ({"epochs": 0}, "epochs and batch_size"),
-        ({"learning_rate": 0.0}, "learning_rate positive"),
-        ({"decay": 1.0}, "decay must lie between"),
-    ],
-)
-def test_rqvae_refuses_bad_parameters(embeddings, parameters, message):
-    with pytest.raises(ValueError, match=message):
-        RQVAE(**({"codebook_sizes": (4,), "latent_dim": 8, "progress": False} | parameters)).fit(embeddings)
-
-
-def test_rqvae_refuses_equal_embeddings():
-    with pytest.raises(ValueError, match="all embeddings are equal"):
-        RQVAE((2,), latent_dim=2, progress=False).fit(np.ones((10, 4)))
-
-
-def test_codes_do_not_depend_on_where_the_embeddings_lie_or_their_scale(embeddings):
-    """Centring and one scale are inside: shifted and stretched embeddings give about the same partition."""
-    codes = make("RQVAE", (12,)).fit(embeddings).encode(embeddings)[:, 0]
-    moved = make("RQVAE", (12,)).fit(embeddings * 50 + 3).encode(embeddings * 50 + 3)[:, 0]
-    together, moved_together = codes[:, None] == codes, moved[:, None] == moved
-    assert (together == moved_together).mean() > 0.95
-
-
-@pytest.mark.realdata
-def test_beauty_titles_are_quantized_without_collapse():
-    folder = next((root / "amazon_beauty" for root in data_root() if (root / "amazon_beauty").is_dir()), None)
-    if folder is None:
-        pytest.skip("no amazon_beauty below the data root")
-    lines = (folder / "items.tsv").read_text(encoding="utf-8").splitlines()[1:1001]
-    titles = [line.split("\t")[3] for line in lines]
-    words = TfidfVectorizer(sublinear_tf=True, min_df=2).fit_transform(titles)
-    points = unit(TruncatedSVD(64, random_state=0).fit_transform(words) + 1e-6)
-    sizes = (64, 64, 64)
-    learned = RQVAE(sizes, epochs=40, progress=False).fit(points)
-    naive = ResidualKMeans(sizes).fit(points)
-    tables = {q: reconstruction_by_depth(points, q, q.encode(points)) for q in (learned, naive)}
-    assert code_usage(learned.encode(points), sizes)["used"].min() > 0.9
-    assert tables[learned]["cosine"].iloc[-1] > tables[naive]["cosine"].iloc[-1] - 0.02

@@ -1,8 +1,14 @@
 """Semantic IDs: quantizers with one interface, collisions, the codes of a catalogue, and diagnostics."""
 
 from pathlib import Path
+from typing import Any
 
+from trialign.sids.balanced import BalancedResidualKMeans
 from trialign.sids.collisions import collisions, resolve_collisions
+from trialign.sids.fsq import ResidualFSQ
+from trialign.sids.joint import JointResidualKMeans
+from trialign.sids.modality import PerModality
+from trialign.sids.product import OptimizedProductQuantizer, ProductQuantizer
 from trialign.sids.quantizer import Quantizer, quantizer_kind
 from trialign.sids.residual_kmeans import ResidualKMeans
 from trialign.sids.rqvae import RQVAE
@@ -11,7 +17,13 @@ from trialign.sids.semantic_ids import SemanticIds
 __all__ = [
     "QUANTIZERS",
     "RQVAE",
+    "BalancedResidualKMeans",
+    "JointResidualKMeans",
+    "OptimizedProductQuantizer",
+    "PerModality",
+    "ProductQuantizer",
     "Quantizer",
+    "ResidualFSQ",
     "ResidualKMeans",
     "SemanticIds",
     "collisions",
@@ -20,7 +32,19 @@ __all__ = [
 ]
 
 #: The quantizers by class name, as saved quantizers name them.
-QUANTIZERS: dict[str, type[RQVAE] | type[ResidualKMeans]] = {"RQVAE": RQVAE, "ResidualKMeans": ResidualKMeans}
+QUANTIZERS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (
+        RQVAE,
+        ResidualKMeans,
+        JointResidualKMeans,
+        BalancedResidualKMeans,
+        ProductQuantizer,
+        OptimizedProductQuantizer,
+        ResidualFSQ,
+        PerModality,
+    )
+}
 
 
 def load_quantizer(folder: str | Path) -> Quantizer:

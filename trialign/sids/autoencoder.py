@@ -1,7 +1,6 @@
-"""The two learned parts of an RQ-VAE: the encoder and decoder around the quantizer, and a level's codebook.
+"""The encoder and the decoder of an RQ-VAE, and a loss against latents that lie too near one another.
 
-Papers: VQ-VAE (van den Oord et al., arXiv 1711.00937) for codebooks as moving averages; RQ-VAE (Lee et al.,
-arXiv 2203.01941) for a stack of them on residuals.
+Papers: RQ-VAE (Lee et al., arXiv 2203.01941); TIGER (arXiv 2305.05065) for its use on item embeddings.
 """
 
 from collections.abc import Sequence
@@ -66,53 +65,32 @@ def _perceptron(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers, last)
 
 
-class EMACodebook:
-    """One level's codes as moving averages of the residuals given to them (arXiv 1711.00937, appendix A.1).
+def crowding(
+    latents: Float[Tensor, "items latent"],
+    quantized: Float[Tensor, "items latent"],
+    neighbours: Float[Tensor, "items latent"],
+) -> Float[Tensor, ""]:
+    """Return how crowded latents lie: the mean of ``max(0, log(2 e / d))``.
 
-    Parameters
-    ----------
-    vectors
-        Start of the codes, float32 of shape (codebook_size, latent).
-    count
-        Residuals a batch gives to a code on average; the weight of the start.
-    decay
-        Share of the average that a batch leaves in place.
+    d is the distance from a latent to its nearest neighbour, e that to its own quantized self, taken as a constant.
+    Two latents that share all codes lie at most the sum of their e apart, so only items that may share theirs count.
+    Without the limit this is the loss of "Spreading vectors for similarity search" (Sablayrolles et al., arXiv
+    1806.03198).
     """
+    errors = (latents - quantized).detach().square().sum(1)
+    gaps = (latents - neighbours).square().sum(1)
+    return (4 * errors / (gaps + 1e-3 * errors.mean())).clamp_min(1e-12).log().clamp_min(0).mean() / 2
 
-    def __init__(self, vectors: Float[Tensor, "codes latent"], count: float, decay: float) -> None:
-        self.vectors = vectors
-        self.decay = decay
-        self.start_count = count
-        self.counts = torch.full((len(vectors),), count)
-        self.sums = vectors * count
-        self.used = torch.zeros(len(vectors))
 
-    def assign(self, residual: Float[Tensor, "items latent"]) -> Int[Tensor, " items"]:
-        """Return each residual's nearest code."""
-        return (self.vectors.square().sum(1) - 2 * residual @ self.vectors.T).argmin(1)
-
-    def update(self, residual: Float[Tensor, "items latent"], codes: Int[Tensor, " items"]) -> None:
-        """Move the codes towards the mean of a batch's residuals."""
-        given = torch.bincount(codes, minlength=len(self.counts)).to(residual.dtype)
-        self.used += given
-        self.counts.mul_(self.decay).add_(given, alpha=1 - self.decay)
-        self.sums.mul_(self.decay).index_add_(0, codes, residual, alpha=1 - self.decay)
-        # A code without residuals keeps its place: its sum and its count shrink alike, down to the smallest floats.
-        alive = (self.counts > 1e-12)[:, None]
-        self.vectors = torch.where(alive, self.sums / self.counts.clamp_min(1e-12)[:, None], self.vectors)
-
-    def restart_dead(self, residual: Float[Tensor, "items latent"], generator: torch.Generator) -> int:
-        """Put codes that no residual chose since the last call on badly represented residuals; return how many.
-
-        The residuals are drawn with probability proportional to their squared error, as k-means++ does.
-        """
-        dead = torch.nonzero(self.used == 0).flatten()
-        self.used.zero_()
-        if len(dead) == 0:
-            return 0
-        errors = (residual - self.vectors[self.assign(residual)]).square().sum(1) + 1e-12
-        chosen = torch.multinomial(errors, len(dead), replacement=len(dead) > len(residual), generator=generator)
-        self.vectors[dead] = residual[chosen]
-        self.counts[dead] = self.start_count
-        self.sums[dead] = self.vectors[dead] * self.start_count
-        return len(dead)
+def nearest_within(
+    latents: Float[Tensor, "items latent"], groups: Int[Tensor, " items"]
+) -> Float[Tensor, "items latent"]:
+    """Return the nearest other latent in each one's group; itself where it is alone."""
+    nearest = latents.clone()
+    order = groups.argsort(stable=True)
+    for members in order.split(torch.bincount(groups).tolist()):
+        for rows in members.split(1024) if len(members) > 1 else ():
+            gaps = torch.cdist(latents[rows], latents[members])
+            gaps.masked_fill_(rows[:, None] == members, torch.inf)
+            nearest[rows] = latents[members[gaps.argmin(1)]]
+    return nearest

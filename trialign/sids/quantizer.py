@@ -13,6 +13,9 @@ from sklearn.exceptions import NotFittedError
 #: The two files of a saved quantizer.
 RECORD, TENSORS = "quantizer.json", "quantizer.safetensors"
 
+#: Rows checked at once, so that embeddings mapped from a file are never copied whole.
+_ROWS = 4096
+
 
 class Quantizer(Protocol):
     """The one interface of the quantizers.
@@ -25,8 +28,12 @@ class Quantizer(Protocol):
         One float32 array of shape (codebook_size, latent) a level, in the space in which codes are chosen.
     """
 
-    codebook_sizes: Sequence[int]
     codebooks_: list[np.ndarray]
+
+    @property
+    def codebook_sizes(self) -> Sequence[int]:
+        """Number of codes of each level; a plain attribute serves."""
+        ...
 
     def fit(self, embeddings: Float[np.ndarray, "items dim"]) -> Self:
         """Learn the codebooks."""
@@ -54,6 +61,8 @@ class Quantizer(Protocol):
 def check_embeddings(embeddings: Float[np.ndarray, "items dim"], dim: int | None = None) -> np.ndarray:
     """Return the embeddings as contiguous float32 after checking shape and values.
 
+    Nothing is copied where they are contiguous float32 already; a `numpy.memmap` stays on disk.
+
     Raises
     ------
     ValueError
@@ -67,8 +76,8 @@ def check_embeddings(embeddings: Float[np.ndarray, "items dim"], dim: int | None
         raise ValueError(f"embeddings must be real numbers; got dtype {array.dtype}; convert them to float32")
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(array, dtype=np.float32)
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if len(bad):
+    bad = [row for start in range(0, len(array), _ROWS) for row in _unusable_rows(array, start)]
+    if bad:
         raise ValueError(
             f"{len(bad)} embeddings hold NaN or infinity in float32, the first in row {bad[0]}; "
             "embed these items again or leave them out"
@@ -79,6 +88,10 @@ def check_embeddings(embeddings: Float[np.ndarray, "items dim"], dim: int | None
             "embed them with the same embedder"
         )
     return array
+
+
+def _unusable_rows(array: np.ndarray, start: int) -> list[int]:
+    return (start + np.flatnonzero(~np.isfinite(array[start : start + _ROWS]).all(axis=1))).tolist()
 
 
 def check_codebook_sizes(codebook_sizes: Sequence[int], items: int) -> tuple[int, ...]:
@@ -137,6 +150,15 @@ def require_fitted(quantizer: object) -> None:
         raise NotFittedError(
             f"this {type(quantizer).__name__} is not fitted; call fit(embeddings) or load(folder) first"
         )
+
+
+def constructor_parameters(quantizer: object) -> dict[str, Any]:
+    """Return what a quantizer's ``__init__`` stored, by parameter name, ready for JSON: sequences become lists."""
+    parameters = {name: value for name, value in vars(quantizer).items() if not name.endswith("_")}
+    return {
+        name: [int(entry) for entry in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+        for name, value in parameters.items()
+    }
 
 
 def write_quantizer(

@@ -7,7 +7,7 @@ section 3.1; RQ-VAE, arXiv 2203.01941, section 3.1).
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import faiss
 import numpy as np
@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from trialign.sids.quantizer import (
     check_codes,
     check_embeddings,
+    constructor_parameters,
     read_quantizer,
     require_fitted,
     write_quantizer,
@@ -67,11 +68,7 @@ class ResidualQuantizer(ABC):
         """Write ``quantizer.json`` and ``quantizer.safetensors`` into the folder, which is made if needed."""
         require_fitted(self)
         tensors = {f"codebook.{level}": codebook for level, codebook in enumerate(self.codebooks_)}
-        return write_quantizer(folder, self, self._parameters(), tensors)
-
-    def _parameters(self) -> dict[str, Any]:
-        parameters = {name: value for name, value in vars(self).items() if not name.endswith("_")}
-        return parameters | {"codebook_sizes": [int(size) for size in self.codebook_sizes]}
+        return write_quantizer(folder, self, constructor_parameters(self), tensors)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -116,12 +113,17 @@ def nearest_codes(
 def residual_encode(
     points: Float[np.ndarray, "items latent"], codebooks: Sequence[np.ndarray]
 ) -> Int[np.ndarray, "items levels"]:
-    """Quantize greedily: at each level the code nearest to what the levels before it left over."""
-    residual = points.copy()
+    """Quantize greedily: at each level the code nearest to what the levels before it left over.
+
+    Beside the codes, memory is needed for `CHUNK` rows at a time, so the points may be a memory-mapped file.
+    """
     codes = np.empty((len(points), len(codebooks)), dtype=np.int64)
-    for level, codebook in enumerate(codebooks):
-        codes[:, level], _ = nearest_codes(residual, codebook)
-        residual -= codebook[codes[:, level]]
+    for start in range(0, len(points), CHUNK):
+        rows = slice(start, start + CHUNK)
+        residual = np.array(points[rows])
+        for level, codebook in enumerate(codebooks):
+            codes[rows, level], _ = nearest_codes(residual, codebook)
+            residual -= codebook[codes[rows, level]]
     return codes
 
 
@@ -165,6 +167,13 @@ def _beams_of_chunk(points: np.ndarray, codebooks: Sequence[np.ndarray], width: 
         codes = np.concatenate([np.take_along_axis(codes, parent[..., None], axis=1), code[..., None]], axis=2)
         residual = np.take_along_axis(residual, parent[..., None], axis=1) - codebook[code]
     return codes
+
+
+def fitting_sample(points: Float[np.ndarray, "items dim"], most: int, seed: int) -> Float[np.ndarray, "sampled dim"]:
+    """Return the points to fit on: all, or `most` of them drawn by the seed, so that memory and time are bounded."""
+    if len(points) <= most:
+        return points
+    return np.asarray(points[np.sort(np.random.default_rng(seed).choice(len(points), most, replace=False))])
 
 
 def kmeans(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from trialign.sids.quantizer import check_codebook_sizes, check_embeddings
-from trialign.sids.residual import ResidualQuantizer, kmeans, nearest_codes
+from trialign.sids.residual import ResidualQuantizer, fitting_sample, kmeans, nearest_codes
 
 
 class ResidualKMeans(ResidualQuantizer):
@@ -23,8 +23,10 @@ class ResidualKMeans(ResidualQuantizer):
         Codes of each level, first level first.
     iterations
         Lloyd iterations a level.
+    sample
+        Most items that the codebooks are fitted on, drawn by the seed; the embeddings may be a memory-mapped file.
     seed
-        Seed of the start of k-means.
+        Seed of the sample and of the start of k-means.
 
     Attributes
     ----------
@@ -42,9 +44,16 @@ class ResidualKMeans(ResidualQuantizer):
     True
     """
 
-    def __init__(self, codebook_sizes: Sequence[int] = (256, 256, 256), iterations: int = 25, seed: int = 0) -> None:
+    def __init__(
+        self,
+        codebook_sizes: Sequence[int] = (256, 256, 256),
+        iterations: int = 25,
+        sample: int = 262_144,
+        seed: int = 0,
+    ) -> None:
         self.codebook_sizes = codebook_sizes
         self.iterations = iterations
+        self.sample = sample
         self.seed = seed
 
     def fit(self, embeddings: Float[np.ndarray, "items dim"]) -> Self:
@@ -55,7 +64,7 @@ class ResidualKMeans(ResidualQuantizer):
         ValueError
             If the embeddings are malformed or a codebook is larger than the number of items.
         """
-        residual = check_embeddings(embeddings).copy()
+        residual = np.array(fitting_sample(check_embeddings(embeddings), self.sample, self.seed))
         sizes = check_codebook_sizes(self.codebook_sizes, len(residual))
         codebooks = []
         for level, size in enumerate(sizes):

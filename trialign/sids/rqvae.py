@@ -2,12 +2,13 @@
 
 Papers: RQ-VAE (Lee et al., arXiv 2203.01941) for the residual quantizer, its losses and EMA codebooks; VQ-VAE (van den
 Oord et al., arXiv 1711.00937) for straight-through gradients and the stop-gradient losses; TIGER (Rajput et al.,
-arXiv 2305.05065) for its use on item embeddings and the k-means start; TriAlignGR (arXiv 2605.05249) for three levels.
+arXiv 2305.05065) for its use on item embeddings and the k-means start; TriAlignGR (arXiv 2605.05249) for three levels;
+the rotation trick (arXiv 2410.06424), LC-Rec (arXiv 2311.09049) and "Spreading vectors" (arXiv 1806.03198) for choices.
 """
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trialign.progress import tqdm
-from trialign.sids.autoencoder import EMACodebook, ResidualAutoencoder
+from trialign.sids.autoencoder import ResidualAutoencoder, crowding, nearest_within
+from trialign.sids.bottleneck import Estimator, ResidualBottleneck, rotation_trick, straight_through
+from trialign.sids.codebooks import Codebook, EMACodebook, GradientCodebook
 from trialign.sids.quantizer import (
     check_codebook_sizes,
     check_codes,
     check_embeddings,
+    constructor_parameters,
     read_quantizer,
     require_fitted,
     write_quantizer,
@@ -37,6 +41,10 @@ from trialign.sids.residual import (
 #: Most items used to place codebooks at the start and restarted codes later; more would cost time and change little.
 SAMPLE = 65_536
 
+#: How codes may follow the residuals, and how gradients may pass the quantizer.
+CODEBOOKS = ("ema", "gradient")
+ESTIMATORS: dict[str, Estimator] = {"straight-through": straight_through, "rotation": rotation_trick}
+
 
 class RQVAE:
     """Residual-quantized variational autoencoder of item embeddings.
@@ -46,10 +54,13 @@ class RQVAE:
 
         ||x - D(z^)||^2 + commitment * sum_h ||z - sg[z^(h)]||^2
 
-    The decoder's gradient passes to the encoder straight through the quantizer. Codebooks follow by exponential moving
-    averages, which collapse less than gradient codebooks and need no learning rate; they start from k-means on the
-    residuals of all items (a sample of 65,536 of a larger catalogue), and codes that no item chose in an epoch are
-    restarted until the last tenth of the epochs.
+    Codebooks start from k-means on the residuals of all items (a sample of 65,536 of a larger catalogue), and codes
+    that no item chose in an epoch are restarted until the last tenth of the epochs. How codes follow the residuals, how
+    the decoder's gradient reaches the encoder, and what is done against items that share their codes are parameters.
+
+    New items go through the encoder and get the nearest code of each level; nothing of other items is looked at, and
+    nothing is balanced then. Embeddings may be mapped from a file (`numpy.memmap` of float32): `fit` reads a batch,
+    `encode` 4,096 rows at a time.
 
     Parameters
     ----------
@@ -64,7 +75,22 @@ class RQVAE:
     commitment
         Weight of the commitment loss.
     decay
-        Decay of the moving averages, per batch.
+        Decay of the moving averages, per batch; not used by codes that learn by gradients.
+    codebook
+        ``"ema"``: codes are moving averages of their residuals (arXiv 1711.00937, appendix A.1). ``"gradient"``: they
+        follow the gradient of ``sum_h ||sg[r^(h)] - c^(h)||^2`` (equation 3 there, on residuals).
+    estimator
+        How the decoder's gradient reaches the encoder: ``"straight-through"`` copies it (arXiv 1711.00937, section
+        3.2), ``"rotation"`` turns and scales it as the latent is turned into its code (arXiv 2410.06424).
+    sinkhorn_levels
+        Levels (1 = first) on which the codes of a training batch are balanced by optimal transport; LC-Rec
+        (arXiv 2311.09049) names the last. It needs batches of several items a code.
+    spread
+        Weight of a loss against crowding: the mean of ``max(0, log(2 e / d))``, with d the distance of a latent to the
+        nearest other one that had the same first code when the epoch began, and e the distance to its own quantized
+        self (after arXiv 1806.03198; see `crowding`). It keeps like items apart that a reconstruction has no reason to
+        tell apart: fewer share their codes, at some cost in reconstruction. It does most with a small `latent_dim`,
+        wide `hidden_dims` and ``codebook="gradient"``, at a weight around 0.1.
     seed
         Seed of the weights, the order of items, k-means and restarts. On CPU, with one number of threads, a fit is
         a function of the data and the parameters.
@@ -104,6 +130,10 @@ class RQVAE:
         batch_size: int = 256,
         commitment: float = 0.25,
         decay: float = 0.95,
+        codebook: str = "ema",
+        estimator: str = "straight-through",
+        sinkhorn_levels: Sequence[int] = (),
+        spread: float = 0.0,
         seed: int = 0,
         progress: bool = True,
     ) -> None:
@@ -115,6 +145,10 @@ class RQVAE:
         self.batch_size = batch_size
         self.commitment = commitment
         self.decay = decay
+        self.codebook = codebook
+        self.estimator = estimator
+        self.sinkhorn_levels = sinkhorn_levels
+        self.spread = spread
         self.seed = seed
         self.progress = progress
 
@@ -125,24 +159,25 @@ class RQVAE:
         ------
         ValueError
             If the embeddings are malformed or all equal, a codebook is larger than the number of items, the latent
-            space is wider than the embeddings, or a training parameter is out of range.
+            space is wider than the embeddings, or a training parameter is out of range or unknown.
         """
-        points = torch.from_numpy(check_embeddings(embeddings))
+        points = check_embeddings(embeddings)
         sizes = check_codebook_sizes(self.codebook_sizes, len(points))
-        self._check_parameters(points)
+        self._check_parameters(points, len(sizes))
         generator = torch.Generator().manual_seed(self.seed)
         network = self._new_network(points.shape[1])
-        network.start_from_data(points)
-        normalized = network.normalize(points)
-        sample = normalized[torch.randperm(len(points), generator=generator)[:SAMPLE]]
+        sample = _rows(points, torch.randperm(len(points), generator=generator)[:SAMPLE])
+        network.start_from_data(sample)
+        sample = network.normalize(sample)
         codebooks = self._start_codebooks(network, sample, sizes, min(self.batch_size, len(points)))
-        self.loss_ = pd.DataFrame(list(self._train(network, codebooks, normalized, sample, generator)))
+        bottleneck = ResidualBottleneck(codebooks, ESTIMATORS[self.estimator], self.sinkhorn_levels)
+        self.loss_ = pd.DataFrame(list(self._train(network, bottleneck, points, sample, generator)))
         self.network_ = network.eval()
-        self.codebooks_ = [codebook.vectors.numpy().copy() for codebook in codebooks]
+        self.codebooks_ = [codebook.vectors.detach().numpy().copy() for codebook in codebooks]
         self.n_features_in_ = points.shape[1]
         return self
 
-    def _check_parameters(self, points: Float[Tensor, "items dim"]) -> None:
+    def _check_parameters(self, points: Float[np.ndarray, "items dim"], levels: int) -> None:
         if not 1 <= self.latent_dim <= points.shape[1]:
             raise ValueError(f"latent_dim must be between 1 and the {points.shape[1]} dimensions of the embeddings")
         if min(self.epochs, self.batch_size) < 1 or self.learning_rate <= 0 or self.commitment < 0:
@@ -151,7 +186,14 @@ class RQVAE:
             )
         if not 0 < self.decay < 1:
             raise ValueError(f"decay must lie between 0 and 1; got {self.decay}")
-        if bool((points == points[0]).all()):
+        if self.spread < 0:
+            raise ValueError(f"spread must not be negative; got {self.spread}")
+        for name, value, choices in (("codebook", self.codebook, CODEBOOKS), ("estimator", self.estimator, ESTIMATORS)):
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+        if any(not 1 <= level <= levels for level in self.sinkhorn_levels):
+            raise ValueError(f"sinkhorn_levels must name levels from 1 to {levels}; got {tuple(self.sinkhorn_levels)}")
+        if (points.min(axis=0) == points.max(axis=0)).all():
             raise ValueError("all embeddings are equal, nothing can be told apart; check the embedder's input")
 
     def _new_network(self, dim: int) -> ResidualAutoencoder:
@@ -162,38 +204,53 @@ class RQVAE:
     @torch.no_grad()
     def _start_codebooks(
         self, network: ResidualAutoencoder, sample: Float[Tensor, "items dim"], sizes: Sequence[int], batch_size: int
-    ) -> list[EMACodebook]:
+    ) -> list[Codebook]:
         residual = network.encode(sample).numpy().copy()
-        codebooks = []
+        codebooks: list[Codebook] = []
         for level, size in enumerate(sizes):
             vectors = kmeans(residual, size, seed=self.seed + level)
             residual -= vectors[nearest_codes(residual, vectors)[0]]
-            codebooks.append(EMACodebook(torch.from_numpy(vectors.copy()), batch_size / size, self.decay))
+            start = torch.from_numpy(vectors.copy())
+            if self.codebook == "ema":
+                codebooks.append(EMACodebook(start, batch_size / size, self.decay))
+            else:
+                codebooks.append(GradientCodebook(start))
         return codebooks
 
     def _train(
         self,
         network: ResidualAutoencoder,
-        codebooks: list[EMACodebook],
-        normalized: Float[Tensor, "items dim"],
+        bottleneck: ResidualBottleneck,
+        points: Float[np.ndarray, "items dim"],
         sample: Float[Tensor, "items dim"],
         generator: torch.Generator,
     ) -> Iterator[dict[str, float]]:
-        optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
-        steps = self.epochs * -(-len(normalized) // self.batch_size)
+        codes = [codebook.vectors for codebook in bottleneck.codebooks if isinstance(codebook, GradientCodebook)]
+        optimizer = torch.optim.Adam([*network.parameters(), *codes], lr=self.learning_rate)
+        steps = self.epochs * -(-len(points) // self.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
         bar = tqdm(range(1, self.epochs + 1), desc="RQ-VAE", unit="epoch", disable=not self.progress)
         for epoch in bar:
             totals = np.zeros(2)
-            for rows in torch.randperm(len(normalized), generator=generator).split(self.batch_size):
-                reconstruction, commitment = _losses(network, codebooks, normalized[rows])
+            neighbours = self._neighbours(network, bottleneck, points) if self.spread > 0 else None
+            for rows in torch.randperm(len(points), generator=generator).split(self.batch_size):
+                batch = network.normalize(_rows(points, rows))
+                latents = network.encode(batch)
+                quantized = bottleneck.quantize(latents)
+                reconstruction = (network.decode(quantized.latents) - batch).square().mean()
+                commitment = quantized.commitment / batch.numel()
                 optimizer.zero_grad()
-                (reconstruction + self.commitment * commitment).backward()
+                loss = reconstruction + self.commitment * commitment + quantized.codebook / batch.numel()
+                if neighbours is not None:
+                    loss = loss + self.spread * crowding(latents, quantized.latents.detach(), neighbours[rows])
+                loss.backward()
                 optimizer.step()
                 schedule.step()
                 totals += len(rows) * np.array([reconstruction.item(), commitment.item()])
-            restarted = _restart(network, codebooks, sample, generator) if epoch <= 0.9 * self.epochs else 0
-            reconstruction_mean, commitment_mean = totals / len(normalized)
+            restarted = 0
+            if epoch <= 0.9 * self.epochs:
+                restarted = bottleneck.restart_dead(network.encode(sample).detach(), generator)
+            reconstruction_mean, commitment_mean = totals / len(points)
             bar.set_postfix(reconstruction=f"{reconstruction_mean:.4f}", restarted=restarted)
             yield {
                 "epoch": epoch,
@@ -203,19 +260,31 @@ class RQVAE:
             }
 
     @torch.no_grad()
-    def _latents(self, embeddings: Float[np.ndarray, "items dim"]) -> Float[np.ndarray, "items latent"]:
+    def _neighbours(
+        self, network: ResidualAutoencoder, bottleneck: ResidualBottleneck, points: Float[np.ndarray, "items dim"]
+    ) -> Float[Tensor, "items latent"]:
+        """Return, for every item, the nearest other latent among the items that share its first code."""
+        chunks = torch.arange(len(points)).split(CHUNK)
+        latents = torch.cat([network.encode(network.normalize(_rows(points, rows))) for rows in chunks])
+        first = bottleneck.codebooks[0]
+        codes = torch.cat([first.assign(part) for part in latents.split(CHUNK)])
+        return nearest_within(latents, codes)
+
+    @torch.no_grad()
+    def _latents(self, embeddings: Float[np.ndarray, "items dim"]) -> Iterator[Float[np.ndarray, "chunk latent"]]:
         require_fitted(self)
-        points = torch.from_numpy(check_embeddings(embeddings, self.n_features_in_))
-        parts = [self.network_.encode(self.network_.normalize(part)) for part in points.split(CHUNK)]
-        return torch.cat(parts).numpy()
+        points = check_embeddings(embeddings, self.n_features_in_)
+        for start in range(0, len(points), CHUNK):
+            part = torch.from_numpy(np.array(points[start : start + CHUNK]))
+            yield self.network_.encode(self.network_.normalize(part)).numpy()
 
     def encode(self, embeddings: Float[np.ndarray, "items dim"]) -> Int[np.ndarray, "items levels"]:
         """Return the int64 codes of each embedding, greedily level by level; new items need no refit."""
-        return residual_encode(self._latents(embeddings), self.codebooks_)
+        return np.concatenate([residual_encode(part, self.codebooks_) for part in self._latents(embeddings)])
 
     def beams(self, embeddings: Float[np.ndarray, "items dim"], width: int) -> Int[np.ndarray, "items width levels"]:
         """Return the best `width` code tuples of each embedding as a beam search finds them in latent space."""
-        return residual_beams(self._latents(embeddings), self.codebooks_, width)
+        return np.concatenate([residual_beams(part, self.codebooks_, width) for part in self._latents(embeddings)])
 
     @torch.no_grad()
     def reconstruct(
@@ -234,13 +303,7 @@ class RQVAE:
         tensors = {f"network.{name}": tensor.numpy() for name, tensor in self.network_.state_dict().items()}
         tensors |= {f"codebook.{level}": codebook for level, codebook in enumerate(self.codebooks_)}
         tensors |= {f"loss.{name}": self.loss_[name].to_numpy() for name in self.loss_}
-        return write_quantizer(folder, self, self._parameters(), tensors)
-
-    def _parameters(self) -> dict[str, Any]:
-        parameters = {name: value for name, value in vars(self).items() if not name.endswith("_")}
-        for name in ("codebook_sizes", "hidden_dims"):
-            parameters[name] = [int(size) for size in parameters[name]]
-        return parameters
+        return write_quantizer(folder, self, constructor_parameters(self), tensors)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -265,40 +328,5 @@ class RQVAE:
         return quantizer
 
 
-def _losses(
-    network: ResidualAutoencoder, codebooks: Sequence[EMACodebook], batch: Float[Tensor, "items dim"]
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Return reconstruction and commitment loss of a batch, and move the codebooks towards it.
-
-    Both are squared norms an item, divided by the width of the embeddings so that 1 is the embeddings' variance.
-    """
-    items, dim = batch.shape
-    latents = network.encode(batch)
-    residual = latents.detach()
-    quantized = torch.zeros_like(residual)
-    commitment = latents.new_zeros(())
-    for codebook in codebooks:
-        codes = codebook.assign(residual)
-        chosen = codebook.vectors[codes]
-        codebook.update(residual, codes)
-        quantized = quantized + chosen
-        residual = residual - chosen
-        commitment = commitment + (latents - quantized).square().sum() / (items * dim)
-    straight_through = latents + (quantized - latents).detach()
-    return (network.decode(straight_through) - batch).square().mean(), commitment
-
-
-@torch.no_grad()
-def _restart(
-    network: ResidualAutoencoder,
-    codebooks: Sequence[EMACodebook],
-    sample: Float[Tensor, "items dim"],
-    generator: torch.Generator,
-) -> int:
-    """Restart the dead codes of every level; return how many."""
-    restarted = 0
-    residual = network.encode(sample)
-    for codebook in codebooks:
-        restarted += codebook.restart_dead(residual, generator)
-        residual = residual - codebook.vectors[codebook.assign(residual)]
-    return restarted
+def _rows(points: Float[np.ndarray, "items dim"], rows: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen dim"]:
+    return torch.from_numpy(np.asarray(points[rows.numpy()]))
