@@ -54,6 +54,17 @@ from trialign.sids.residual import residual_decode
 #: From this many codes at a level on, a round of the joint fit costs seconds, and fewer are taken.
 MANY_CODES, FEWER_ROUNDS = 1024, 5
 
+#: An RQ-VAE whose encoder alone keeps items apart: a narrow latent space, and a loss against crowding.
+FEW_COLLISIONS: dict[str, Any] = {
+    "latent_dim": 12,
+    "hidden_dims": (512, 256),
+    "epochs": 40,
+    "batch_size": 512,
+    "learning_rate": 2e-3,
+    "codebook": "gradient",
+    "spread": 0.1,
+}
+
 
 @dataclass
 class Fitted:
@@ -150,6 +161,7 @@ TOOLS: dict[str, Tool] = {
     "residual k-means": ours(lambda sizes, seed: ResidualKMeans(sizes, seed=seed)),
     "balanced residual k-means": ours(lambda sizes, seed: BalancedResidualKMeans(sizes, seed=seed)),
     "RQ-VAE": ours(lambda sizes, seed: RQVAE(sizes, seed=seed, progress=False)),
+    "RQ-VAE, few collisions": ours(lambda sizes, seed: RQVAE(sizes, seed=seed, progress=False, **FEW_COLLISIONS)),
     "product": ours(lambda sizes, seed: ProductQuantizer(sizes, seed=seed)),
     "optimized product": ours(lambda sizes, seed: OptimizedProductQuantizer(sizes, seed=seed)),
     "residual FSQ": ours(lambda sizes, seed: ResidualFSQ(sizes, seed=seed)),

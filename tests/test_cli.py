@@ -9,7 +9,8 @@ import pytest
 from fake_notebooks import write_fake_notebooks
 from typer.testing import CliRunner
 
-from trialign.cli import _name_or_full_path, app
+from trialign.cli import app
+from trialign.cli.base import name_or_full_path
 
 TRIALIGN = str(Path(sys.executable).with_name("trialign"))
 
@@ -18,7 +19,7 @@ def call(*arguments):
     return CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "200", "TERM": "dumb"})
 
 
-COMMANDS = ["run", "sweep", "report", "lab", "data list", "data make", "data get", "data check"]
+COMMANDS = ["run", "sweep", "report", "lab", "tokenize", "data list", "data make", "data get", "data check"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -130,6 +131,6 @@ def test_a_folder_is_found_from_where_the_command_runs(tmp_path, monkeypatch):
     for name in ("mine", "atelier"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
-    assert _name_or_full_path("mine") == str(tmp_path / "mine")
-    assert _name_or_full_path("atelier") == "atelier"
-    assert _name_or_full_path("nowhere") == "nowhere"
+    assert name_or_full_path("mine") == str(tmp_path / "mine")
+    assert name_or_full_path("atelier") == "atelier"
+    assert name_or_full_path("nowhere") == "nowhere"

@@ -5,20 +5,19 @@ leaves either the old stage or the new one, never half of one. The manifest reco
 that were read, the hash of the code and the hash of every output; a stage for which all of them still hold is current.
 """
 
-import errno
 import hashlib
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trialign.codehash import code_hash
+from trialign.folders import link_or_copy, remove_leftovers, replace_folder, writing
 from trialign.provenance import (
     changed_outputs,
     changed_parameters,
@@ -120,9 +119,9 @@ class Workspace:
         _check_name("stage", stage)
         inputs = {name: self.manifest(name)["id"] for name in reads}
         recorded = {str(Path(source).resolve()): fingerprint(source) for source in sources}
-        with _writing(self.folder):
+        with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(self.folder)
+            remove_leftovers(self.folder)
             folder = self.folder / f".{stage}.{os.getpid()}"
             folder.mkdir()
         kept = {key: value for key, value in plain(parameters).items() if key != "run"}
@@ -158,12 +157,12 @@ class Workspace:
         A link is safe: a stage's files are never written again, a newer stage replaces them.
         """
         source = other.artifact(stage)
-        with _writing(self.folder):
+        with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(self.folder)
+            remove_leftovers(self.folder)
             copy = self.folder / f".{stage}.{os.getpid()}"
-            shutil.copytree(source, copy, copy_function=_link_or_copy)
-            return _replace(copy, self.folder / stage)
+            shutil.copytree(source, copy, copy_function=link_or_copy)
+            return replace_folder(copy, self.folder / stage)
 
     def is_current(self, stage: str, parameters: Mapping[str, Any], reads: Sequence[str]) -> bool:
         """Return whether running the stage again would read and do the same, and its outputs are all there."""
@@ -255,7 +254,7 @@ class Stage:
         """Save a table as ``<name>.parquet`` and record it, with its caption, for the report."""
         path = self._path(name, f"{name}.parquet")
         frame = frame.to_frame() if frame.ndim == 1 else frame
-        with _writing(self.folder):
+        with writing(self.folder):
             frame.rename(columns=str).to_parquet(path)
         self._tables[name] = caption
         return path
@@ -263,7 +262,7 @@ class Stage:
     def json(self, name: str, obj: Any) -> Path:
         """Save a value as ``<name>.json``; NumPy values become plain ones."""
         path = self._path(name, f"{name}.json")
-        with _writing(self.folder):
+        with writing(self.folder):
             _write_json(path, obj)
         return path
 
@@ -291,7 +290,7 @@ class Stage:
             The stage's final folder.
         """
         self._check_open()
-        with _writing(self.folder):
+        with writing(self.folder):
             _write_json(self.folder / "figures.json", _records(self._figures))
             _write_json(self.folder / "tables.json", _records(self._tables))
             outputs = {
@@ -300,7 +299,7 @@ class Stage:
                 if path.is_file()
             }
             _write_json(self.folder / "manifest.json", self._manifest(outputs, metrics or {}))
-            folder = _replace(self.folder, self._target)
+            folder = replace_folder(self.folder, self._target)
             for checkpoint in self.checkpoint.parent.glob(f"{self.name}-*"):
                 shutil.rmtree(checkpoint)
             return folder
@@ -334,57 +333,6 @@ class Stage:
     def _check_open(self) -> None:
         if not self.folder.is_dir():
             raise ValueError(f"stage {self.name!r} is already committed: call begin() again to write it anew")
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary folders of this process and of processes that are gone."""
-    for path in folder.glob(".*"):
-        match = re.fullmatch(r"\..+?\.(\d+)(\.old)?", path.name)
-        if match and path.is_dir() and not _is_other_process(int(match[1])):
-            shutil.rmtree(path)
-
-
-def _replace(folder: Path, target: Path) -> Path:
-    """Rename a complete temporary folder to its place; what stood there goes."""
-    replaced = folder.with_name(folder.name + ".old")
-    if target.exists():
-        target.rename(replaced)
-    folder.rename(target)
-    shutil.rmtree(replaced, ignore_errors=True)
-    return target
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links, or another device
-        shutil.copy2(source, target)
-
-
-def _is_other_process(pid: int) -> bool:
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turn a full disk or a missing permission into an error that names the folder and the way out."""
-    causes = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
-    causes |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "no permission to write there")
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in causes:
-            raise
-        message = f"{causes[error.errno]}; make room or set TRIALIGN_RUNS to another folder"
-        raise OSError(error.errno, message, str(folder)) from error
 
 
 def _records(captions: Mapping[str, str]) -> list[dict[str, str]]:

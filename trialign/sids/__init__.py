@@ -5,6 +5,7 @@ from typing import Any
 
 from trialign.sids.balanced import BalancedResidualKMeans
 from trialign.sids.collisions import collisions, resolve_collisions
+from trialign.sids.extension import extend
 from trialign.sids.fsq import ResidualFSQ
 from trialign.sids.joint import JointResidualKMeans
 from trialign.sids.modality import PerModality
@@ -27,6 +28,7 @@ __all__ = [
     "ResidualKMeans",
     "SemanticIds",
     "collisions",
+    "extend",
     "load_quantizer",
     "resolve_collisions",
 ]

@@ -6,7 +6,7 @@ A Semantic ID is a tuple of codes, one a level (TIGER, arXiv 2305.05065); where 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -143,6 +143,20 @@ class SemanticIds:
         table.insert(0, "item_id", self.item_ids)
         return table
 
+    def select(self, item_ids: Sequence[str]) -> Self:
+        """Return the Semantic IDs of some items, in the given order; nobody's SID changes.
+
+        Raises
+        ------
+        ValueError
+            If there is no such item, or one is named twice.
+        """
+        unknown = [item_id for item_id in item_ids if item_id not in self._row_of]
+        if unknown:
+            raise ValueError(f"{len(unknown)} items have no SID among these {len(self)} items, e.g. {unknown[0]!r}")
+        rows = [self._row_of[item_id] for item_id in item_ids]
+        return replace(self, item_ids=list(item_ids), codes=self.codes[rows])
+
     def save(self, folder: str | Path) -> Path:
         """Write ``semantic_ids.parquet`` (`table`) and ``semantic_ids.json`` into the folder, made if needed."""
         folder = Path(folder)
@@ -194,7 +208,7 @@ class SemanticIds:
 
     @classmethod
     def from_index(cls, path: str | Path, codebook_sizes: Sequence[int] | None = None) -> Self:
-        """Read an index JSON ``{"item": ["<a_1>", "<b_5>", "<c_0>"], ...}``.
+        """Read an index JSON ``{"item": ["<a_1>", "<b_5>", "<c_0>"], ...}``, or with plain codes: ``[1, 5, 0]``.
 
         Where some items have one token more than others, that level is taken as the suffix level; where all have the
         same number, all are levels, since the file can't tell.
@@ -211,32 +225,72 @@ class SemanticIds:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If a token is malformed or at the wrong level, or lengths differ by more than one.
+            If it is no JSON object, an item is in it twice, a token is malformed or at the wrong level, lengths differ
+            by more than one, or `codebook_sizes` does not fit the codes. The message names file, item and token.
         """
         path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing; give an index JSON such as SemanticIds.to_index writes")
-        index = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(index, dict) or not index:
-            raise ValueError(f'{path} must hold an object {{"item": ["<a_1>", ...], ...}} with at least one item')
-        parsed = {item_id: _parse(tokens, item_id, path) for item_id, tokens in index.items()}
-        shortest, longest = min(map(len, parsed.values())), max(map(len, parsed.values()))
+        parsed = {item_id: _parse(tokens, item_id, path) for item_id, tokens in _read_index(path).items()}
+        ends = [choose(parsed, key=lambda item_id: len(parsed[item_id])) for choose in (min, max)]
+        shortest, longest = (len(parsed[item_id]) for item_id in ends)
         if shortest < 1 or longest - shortest > 1:
-            raise ValueError(f"{path}: SIDs have {shortest} to {longest} tokens; they may differ by one suffix at most")
+            raise ValueError(
+                f"{path}: SIDs have {shortest} to {longest} tokens, as items {ends[0]!r} and {ends[1]!r}; "
+                "they must have at least one, and may differ by one suffix at most"
+            )
         codes = np.full((len(parsed), longest), -1, dtype=np.int64)
         for row, item_codes in enumerate(parsed.values()):
             codes[row, : len(item_codes)] = item_codes
         sizes = tuple(codebook_sizes) if codebook_sizes is not None else tuple((codes.max(axis=0) + 1).tolist())
-        return cls(item_ids=list(parsed), codes=codes, codebook_sizes=sizes, levels=shortest)
+        try:
+            return cls(item_ids=list(parsed), codes=codes, codebook_sizes=sizes, levels=shortest)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
 
-def _parse(tokens: Sequence[str], item_id: str, path: Path) -> list[int]:
-    codes = []
-    for level, text in enumerate(tokens):
-        match = TOKEN.fullmatch(text) if isinstance(text, str) else None
-        if match is None or match[1] != level_letters(level):
-            raise ValueError(
-                f"{path}, item {item_id!r}: token {level + 1} is {text!r}; it must look like {token(level, 0)}"
-            )
-        codes.append(int(match[2]))
-    return codes
+def _read_index(path: Path) -> dict[str, Any]:
+    """Return the object in an index JSON, after checking that it is one, is not empty and has no item twice."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; give an index JSON such as SemanticIds.to_index writes")
+
+    def refuse_twice(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Python's reader keeps the last of equal keys and says nothing.
+        found: dict[str, Any] = {}
+        for key, value in entries:
+            if key in found:
+                raise ValueError(
+                    f"{path}: item {key!r} is there twice, as {json.dumps(found[key])} and {json.dumps(value)}; "
+                    "keep one of them"
+                )
+            found[key] = value
+        return found
+
+    try:
+        index = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=refuse_twice)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable as JSON in UTF-8 ({error}); write it again") from error
+    if not isinstance(index, dict) or not index:
+        raise ValueError(f'{path} must hold an object {{"item": ["<a_1>", ...], ...}} with at least one item')
+    return index
+
+
+def _parse(tokens: Any, item_id: str, path: Path) -> list[int]:
+    if not isinstance(tokens, list):
+        raise ValueError(
+            f"{path}, item {item_id!r}: its SID is {json.dumps(tokens)}; it must be a list, "
+            f'such as ["{token(0, 1)}", "{token(1, 5)}"] or [1, 5]'
+        )
+    # A list of plain codes or a list of tokens, not both: a number among tokens is a mistake.
+    plain = all(type(code) is int for code in tokens)
+    return [_code(text, level, plain, f"{path}, item {item_id!r}") for level, text in enumerate(tokens)]
+
+
+def _code(text: Any, level: int, plain: bool, where: str) -> int:
+    match = TOKEN.fullmatch(text) if isinstance(text, str) else None
+    if not plain and (match is None or match[1] != level_letters(level)):
+        raise ValueError(f"{where}: token {level + 1} is {text!r}; it must look like {token(level, 0)}")
+    if plain and text < 0:
+        raise ValueError(f"{where}: code {level + 1} is {text}; codes are 0 or more, and an absent suffix is left out")
+    digits = str(text) if match is None else match[2]
+    if len(digits) > 9:
+        raise ValueError(f"{where}: token {level + 1} is {text!r}; a code has at most 9 digits")
+    return int(digits)
