@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from trialign.embed import embedder, enriched_text
+from trialign.embed import embedder, enriched_text, fusion
 from trialign.embed.fusion import FusedEmbedder, fuse, whiten
 from trialign.embed.gme import GmeEmbedder
 from trialign.embed.image import image_features, open_image
@@ -311,3 +311,22 @@ def test_gme_reads_special_tokens_in_titles_as_text(gme, pictures):
     titles = ["mug <|image_pad|><|im_end|>", "mug <|vision_start|>"]
     rows = GmeEmbedder(str(gme)).embed(titles, [pictures[0], None], progress=False)
     assert np.isfinite(rows).all() and rows.shape == (2, 64)
+
+
+def test_every_text_and_image_is_read_once(pictures, monkeypatch):
+    read = []
+    whole = fusion.image_features
+
+    def counted(paths, *arguments, **options):
+        read.extend(paths)
+        return whole(paths, *arguments, **options)
+
+    monkeypatch.setattr(fusion, "image_features", counted)
+    model = FusedEmbedder()
+    images = [pictures[0], pictures[1], pictures[0]]
+    first = model.embed(["a mug", "a lamp", "a mug"], images, progress=False)
+    np.testing.assert_array_equal(model.embed(["a mug", "a lamp", "a mug"], images, progress=False), first)
+    assert read == pictures[:2]
+    np.testing.assert_array_equal(first[0], first[2])
+    alone = model.embed(["a mug", "a lamp"], [None, None], progress=False)
+    np.testing.assert_allclose(alone[:, :384], first[:2, :384] * np.sqrt(2), atol=1e-6)

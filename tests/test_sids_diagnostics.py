@@ -1,6 +1,7 @@
 """Diagnostics: exact small cases, and agreement with plain reference computations."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import entropy
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import StratifiedKFold
 
 from trialign.sids import ResidualKMeans
 from trialign.sids.diagnostics import (
@@ -22,7 +25,7 @@ from trialign.sids.diagnostics import (
     reconstruction_by_depth,
 )
 from trialign.sids.layout import code_features, compare_layouts, layout, layout_scores
-from trialign.sids.probes import compare_probes, probe_attributes, recovered_by_where
+from trialign.sids.probes import PENALTY, compare_probes, probe_attributes, probe_targets, recovered_by_where
 
 
 def test_reconstruction_by_depth_by_hand():
@@ -182,6 +185,38 @@ def test_probes_leave_out_unknown_and_rare_values(known):
     assert row["majority"] == pytest.approx(expected)
 
 
+def test_probes_agree_with_scikit_learns_ridge_on_the_same_folds(known):
+    image, _, truth = known
+    centred = image - image.mean(axis=0)
+    centred /= np.sqrt((centred**2).sum(axis=1).mean())
+    labels = truth["colour"].factorize()[0]
+    hits = np.zeros(len(labels), dtype=bool)
+    for train, test in StratifiedKFold(5, shuffle=True, random_state=1).split(centred, truth["colour"]):
+        fitted = Ridge(alpha=PENALTY).fit(centred[train], np.eye(labels.max() + 1)[labels[train]])
+        hits[test] = fitted.predict(centred[test]).argmax(axis=1) == labels[test]
+    row = probe_attributes(image, truth, {"colour": "image"}, seed=1).iloc[0]
+    assert row["accuracy"] == pytest.approx(hits.mean())
+
+
+def test_probes_do_not_care_for_turns_lengths_and_empty_columns(known):
+    image, _, truth = known
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(20, 20)))[0]
+    changed = np.hstack([image @ turn * 7 + 3, np.zeros((240, 5))])
+    pair = [probe_attributes(vectors, truth, {"colour": "image"}) for vectors in (image, changed)]
+    pd.testing.assert_frame_equal(*pair)
+
+
+def test_what_can_be_probed(known):
+    _, _, truth = known
+    targets = probe_targets(SimpleNamespace(items=truth, where=ATTRIBUTES), ["x"] * 240)
+    assert targets[1] == ATTRIBUTES
+    table, where = probe_targets(None, ["a", "b", ""] * 80)
+    assert where == {"category": "category"}
+    assert table["category"].tolist()[:3] == ["a", "b", ""]
+    assert probe_targets(None, ["a", ""] * 120) is None
+    assert probe_targets(None, None) is None
+
+
 def test_probes_are_repeatable_and_refuse_bad_input(known):
     image, _, truth = known
     pair = [probe_attributes(image, truth, {"colour": "image"}, seed=3) for _ in range(2)]
@@ -222,6 +257,21 @@ def test_few_items_lower_the_perplexity(items):
     positions = layout(points)
     assert np.isfinite(positions).all()
     assert np.isfinite(layout_scores(points, positions, labels)["trustworthiness"])
+
+
+def test_a_large_catalogue_is_sampled_alike_for_all_layouts():
+    points, labels = groups_of_points()
+    both = {"good": points, "again": points.copy()}
+    comparison = compare_layouts(points, both, labels.astype(str), seed=3, items=40)
+    assert (len(comparison.rows), comparison.total) == (40, 90)
+    assert (np.diff(comparison.rows) > 0).all()
+    np.testing.assert_array_equal(comparison.layouts["good"], layout(points[comparison.rows], seed=3))
+    np.testing.assert_array_equal(comparison.layouts["good"], comparison.layouts["again"])
+    assert comparison.caption == "40 of 90 items, drawn at random; numbers are of these"
+    whole = compare_layouts(points, {"good": points}, labels.astype(str))
+    assert whole.caption == "all 90 items"
+    with pytest.raises(ValueError, match="'good' has other rows than the 90 embeddings"):
+        compare_layouts(points, {"good": points[1:]}, labels.astype(str))
 
 
 def test_layout_edges():

@@ -1,12 +1,14 @@
 """Text and image vectors fused into one unit row an item, and the packaged default that does so."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from trialign.embed.image import image_features
+from trialign.embed.memory import RowMemory
 from trialign.embed.text import TextEmbedder, unit_rows
 from trialign.models import efficientnet
 
@@ -64,7 +66,7 @@ class FusedEmbedder:
     """MiniLM of the enriched text and EfficientNet-Lite0 of the image, fused (the ``embedded`` default).
 
     Centring and principal components of the image features are those of the images in the call, so a catalogue is
-    embedded in one call.
+    embedded in one call. Each text and each image file is read once, however often it is asked for.
 
     Parameters
     ----------
@@ -93,6 +95,11 @@ class FusedEmbedder:
         self.whitening = whitening
         self.text = text
         self.batch_size = batch_size
+        self._memory = RowMemory()
+
+    @cached_property
+    def _text_embedder(self) -> TextEmbedder:
+        return self.text or TextEmbedder()
 
     @property
     def name(self) -> str:
@@ -120,10 +127,11 @@ class FusedEmbedder:
             If there are not as many images as texts, or an image cannot be read.
         """
         check_lengths(texts, images)
-        text = (self.text or TextEmbedder()).embed(texts, images, progress=progress)
+        text = self._text_embedder.embed(texts, images, progress=progress)
         present = np.array([path is not None for path in images], dtype=bool)
-        features = image_features(
-            [path for path in images if path is not None], efficientnet(), self.batch_size, progress=progress
+        features = self._memory.rows(
+            [path for path in images if path is not None],
+            lambda paths: image_features(paths, efficientnet(), self.batch_size, progress=progress),
         )
         reduced = whiten(features, self.image_dims, self.whitening)
         return fuse(text, spread_rows(reduced, present), present, self.image_weight)

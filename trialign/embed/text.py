@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from trialign.embed.memory import RowMemory
 from trialign.models import minilm_folder
 from trialign.progress import tqdm
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TextEmbedder:
-    """Embed texts; the images are not looked at.
+    """Embed texts; the images are not looked at. A text is read once, however often it is asked for.
 
     Parameters
     ----------
@@ -30,6 +31,7 @@ class TextEmbedder:
     def __init__(self, model: str | None = None, batch_size: int = 64):
         self.model = model
         self.batch_size = batch_size
+        self._memory = RowMemory()
 
     @cached_property
     def encoder(self) -> "SentenceTransformer":
@@ -57,6 +59,9 @@ class TextEmbedder:
         progress
             Show a bar.
         """
+        return self._memory.rows(texts, lambda new: self._read(new, progress))
+
+    def _read(self, texts: Sequence[str], progress: bool) -> Float[np.ndarray, "items dim"]:
         # Texts of similar length share a batch, so that little is padded.
         order = np.argsort([-len(text) for text in texts], kind="stable")
         rows: list[np.ndarray] = [np.empty(0)] * len(texts)

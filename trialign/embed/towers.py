@@ -10,12 +10,13 @@ from torch import Tensor
 
 from trialign.embed.fusion import check_lengths, fuse, spread_rows
 from trialign.embed.image import open_image
+from trialign.embed.memory import RowMemory
 from trialign.embed.text import unit_rows
 from trialign.progress import tqdm
 
 
 class TowersEmbedder:
-    """Embed with a model of two towers that share one space.
+    """Embed with a model of two towers that share one space; each text and each image file is read once.
 
     Parameters
     ----------
@@ -35,6 +36,7 @@ class TowersEmbedder:
         self.image_weight = image_weight
         self.batch_size = batch_size
         self.device = device
+        self._texts, self._images = RowMemory(), RowMemory()
 
     @property
     def name(self) -> str:
@@ -74,8 +76,11 @@ class TowersEmbedder:
             return _vectors(model.get_image_features(pixel_values=pixels.to(self.device)))
 
         present = np.array([path is not None for path in images], dtype=bool)
-        text = self._batched(texts, text_rows, "embed texts", progress)
-        some = self._batched([path for path in images if path is not None], image_rows, "embed images", progress)
+        text = self._texts.rows(texts, lambda new: self._batched(new, text_rows, "embed texts", progress))
+        some = self._images.rows(
+            [path for path in images if path is not None],
+            lambda paths: self._batched(paths, image_rows, "embed images", progress),
+        )
         image = spread_rows(some, present) if present.any() else np.zeros_like(text)
         return fuse(text, image, present, self.image_weight)
 

@@ -3,8 +3,8 @@
 Each function takes the table or arrays that `trialign.sids` made, and returns a new figure.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,20 +13,22 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from PIL import Image
 
-from trialign.plots.style import MUTED, PALETTE, figure_style, level_names, shorten, show_image
-from trialign.sids.diagnostics import code_counts, code_usage, prefix_groups
+from trialign.plots.labels import MARKERS, draw_legend, plain_text
+from trialign.plots.style import MUTED, PALETTE, figure_style, level_names, shorten
+from trialign.sids.diagnostics import code_counts, code_usage
 from trialign.sids.layout import LayoutComparison
-from trialign.sids.semantic_ids import token
 
 #: Groups of a layout that get a colour of their own; the rest is drawn in grey as "other".
 NAMED_GROUPS = 8
 
-_MARKERS = "osD^vPX*"
-_WHERE = {"image": "in the image only", "text": "in the text only", "both": "in image and text"}
+_WHERE = {
+    "image": "in the image only",
+    "text": "in the text only",
+    "both": "in image and text",
+    "category": "category",
+}
 
 
 def loss_curves(loss: pd.DataFrame) -> Figure:
@@ -56,13 +58,13 @@ def reconstruction_curves(tables: Mapping[str, pd.DataFrame]) -> Figure:
         for axes, measure, title in zip(
             panels, ("cosine", "relative_error"), ("Cosine to the embedding", "Relative squared error")
         ):
-            for (name, table), colour, marker in zip(tables.items(), _cycle(PALETTE), _cycle(_MARKERS)):
+            for (name, table), colour, marker in zip(tables.items(), cycle(PALETTE), cycle(MARKERS)):
                 axes.plot(table["level"], table[measure], color=colour, marker=marker, linewidth=2, label=name)
             axes.set(title=title, xlabel="codes used")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         panels[1].set_ylim(bottom=0)
         handles = panels[0].get_lines()
-        _legend(figure, handles, list(tables), loc="outside lower center", ncols=min(4, len(tables)))
+        draw_legend(figure, handles, list(tables), loc="outside lower center", ncols=min(4, len(tables)))
         return figure
 
 
@@ -120,7 +122,7 @@ def collision_bars(stages: Mapping[str, pd.Series]) -> Figure:
         right.set(title="Largest group with one SID", xlabel="items")
         left.set_yticks(range(len(names)), [shorten(name, 36) for name in names])
         left.invert_yaxis()
-        _plain(left.get_yticklabels())
+        plain_text(left.get_yticklabels())
         return figure
 
 
@@ -134,37 +136,59 @@ def neighbour_curves(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """
     with figure_style():
         figure, axes = plt.subplots(figsize=(6.4, 3.6))
-        handles = []
-        for (name, table), colour, marker in zip(tables.items(), _cycle(PALETTE), _cycle(_MARKERS)):
-            handles += axes.plot(
-                table["depth"], table["preserved"], color=colour, marker=marker, linewidth=2, label=name
-            )
-            axes.plot(table["depth"], table["chance"], color=colour, linestyle="--", linewidth=1)
-            if len(tables) == 1:
-                _annotate_lift(axes, table)
-        handles.append(Line2D([], [], color=MUTED, linestyle="--", linewidth=1))
-        axes.set(title="Nearest neighbours that share the first codes", xlabel="codes compared", ylabel="share")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(0, 1.25 * max(table["preserved"].max() for table in tables.values()) or 1)
-        axes.margins(x=0.2)
-        _legend(axes, handles, [*tables, "any two items (chance)"], loc="upper right")
+        beside_chance(axes, tables, "preserved", "chance")
+        axes.set(title="Nearest neighbours that share the first codes", ylabel="share")
+        handles = [*axes.get_lines()[::2], Line2D([], [], color=MUTED, linestyle="--", linewidth=1)]
+        draw_legend(axes, handles, [*tables, "any two items (×: times that)"], loc="upper right")
         return figure
 
 
-def _annotate_lift(axes: Axes, table: pd.DataFrame) -> None:
-    for row in table.itertuples():
-        lift = f"\n{row.lift:.0f} × chance" if np.isfinite(row.lift) else ""
-        text = f"{row.preserved:.1%}{lift}"
-        axes.annotate(text, (row.depth, row.preserved), xytext=(7, 3), textcoords="offset points", fontsize=9)
+def beside_chance(axes: Axes, tables: Mapping[str, pd.DataFrame], value: str, chance: str) -> None:
+    """Draw a share by depth, one curve a name, and dashed what chance would give.
+
+    One curve alone gets its numbers written beside it, and how many times chance they are.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    tables
+        Name → table with a column ``depth``.
+    value, chance
+        The columns drawn.
+    """
+    for (name, table), colour, marker in zip(tables.items(), cycle(PALETTE), cycle(MARKERS)):
+        axes.plot(table["depth"], table[value], color=colour, marker=marker, linewidth=2, label=name)
+        axes.plot(table["depth"], table[chance], color=colour, linestyle="--", linewidth=1)
+        if len(tables) == 1:
+            _annotate_lift(axes, table["depth"], table[value], table[chance])
+    axes.set_xlabel("codes compared")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(0, 1.25 * max(table[[value, chance]].max().max() for table in tables.values()) or 1)
+    axes.margins(x=0.2)
+
+
+def _annotate_lift(axes: Axes, depths: pd.Series, values: pd.Series, chances: pd.Series) -> None:
+    for depth, value, chance in zip(depths, values, chances):
+        lift = value / chance if chance > 0 and np.isfinite(value) else 0.0
+        text = f"{value:.1%}\n{lift:.0f} ×" if lift >= 2 else f"{value:.1%}"
+        axes.annotate(text, (depth, value), xytext=(5, 3), textcoords="offset points", fontsize=9)
 
 
 def layout_panels(comparison: LayoutComparison, categories: Sequence[str], named_groups: int = NAMED_GROUPS) -> Figure:
-    """Draw layouts side by side, coloured by category, with trustworthiness and silhouette below each title.
+    """Draw layouts side by side, coloured by category, with trustworthiness and silhouette below each.
 
-    The `named_groups` most common categories get a colour and a marker, all others are grey.
+    Parameters
+    ----------
+    comparison
+        Of `trialign.sids.layout.compare_layouts`; where it is of a sample, the figure says so.
+    categories
+        One a row of the whole catalogue.
+    named_groups
+        The most common categories that get a colour and a marker; all others are grey.
     """
-    labels = np.asarray(categories, dtype=str)
+    labels = np.asarray(categories, dtype=str)[comparison.rows]
     common = pd.Series(labels).value_counts().index[: min(named_groups, len(PALETTE))].tolist()
     scores = comparison.scores.set_index("representation")
     size = float(np.clip(4000 / max(1, len(labels)), 4, 22))
@@ -177,8 +201,9 @@ def layout_panels(comparison: LayoutComparison, categories: Sequence[str], named
             axes.set_xlabel(f"trustworthiness {trust:.3f} · silhouette {silhouette:.3f}", fontsize=9)
             axes.set(xticks=[], yticks=[])
             axes.spines[["left", "bottom"]].set_color("#D0D0D0")
+        figure.suptitle(f"t-SNE of {comparison.caption}", x=0.01, ha="left", fontsize=9, color=MUTED)
         names = [shorten(label) for label in common] + ["other"] * (len(handles) - len(common))
-        _legend(figure, handles, names, loc="outside lower center", ncols=min(len(names), 5))
+        draw_legend(figure, handles, names, loc="outside lower center", ncols=min(len(names), 5))
         return figure
 
 
@@ -189,7 +214,7 @@ def _scatter(
     rest = ~np.isin(labels, list(common))
     if rest.any():
         axes.scatter(*positions[rest].T, s=size * 0.7, color="#C4C4C4", linewidths=0)
-    for label, colour, marker in zip(common, PALETTE, _MARKERS):
+    for label, colour, marker in zip(common, PALETTE, MARKERS):
         axes.scatter(
             *positions[labels == label].T, s=size, color=colour, marker=marker, linewidths=0.2, edgecolors="#444444"
         )
@@ -225,7 +250,7 @@ def probe_bars(probes: pd.DataFrame) -> Figure:
         for axes, where in zip(panels[:, 0], groups):
             order = {attribute: place for place, attribute in enumerate(attributes[where])}
             part = probes[probes["where"] == where]
-            for number, (name, colour) in enumerate(zip(names, _cycle(PALETTE))):
+            for number, (name, colour) in enumerate(zip(names, cycle(PALETTE))):
                 table = part[part["representation"] == name]
                 places = table["attribute"].map(order).to_numpy(dtype=float) + (number - (len(names) - 1) / 2) * bar
                 _accuracy_bars(axes, places, table, bar, colour)
@@ -233,12 +258,14 @@ def probe_bars(probes: pd.DataFrame) -> Figure:
             axes.set_title(_WHERE[where].capitalize())
             axes.set_ylim(len(order) - 0.5, -0.5)
             axes.grid(axis="y", visible=False)
-            _plain(axes.get_yticklabels())
+            plain_text(axes.get_yticklabels())
         panels[-1, 0].set(xlabel="accuracy of a linear probe on held-out items", xlim=(0, 1.02))
-        handles: list[Line2D] = [Line2D([], [], color=colour, linewidth=7) for _, colour in zip(names, _cycle(PALETTE))]
+        handles: list[Line2D] = [Line2D([], [], color=colour, linewidth=7) for _, colour in zip(names, cycle(PALETTE))]
         handles.append(Line2D([], [], color="black", marker="|", linestyle="", markersize=9, markeredgewidth=2))
         columns = 5 if max(map(len, names)) < 12 else 2  # long names side by side would leave the figure
-        _legend(figure, handles, [*names, "majority"], loc="outside lower center", ncols=min(columns, len(names) + 1))
+        draw_legend(
+            figure, handles, [*names, "majority"], loc="outside lower center", ncols=min(columns, len(names) + 1)
+        )
         return figure
 
 
@@ -248,85 +275,3 @@ def _accuracy_bars(axes: Axes, places: np.ndarray, table: pd.DataFrame, height: 
     axes.barh(places, table["accuracy"], height=height * 0.92, color=colour, xerr=spread, error_kw=style)
     half = height * 0.46
     axes.vlines(table["majority"], places - half, places + half, color="black", linewidth=2)
-
-
-def prefix_mosaic(
-    codes: Int[np.ndarray, "items depth"],
-    images: Sequence[Image.Image | None] | Callable[[int], Image.Image | None],
-    depth: int = 1,
-    prefixes: int = 8,
-    columns: int = 10,
-    titles: Sequence[str] | None = None,
-) -> Figure:
-    """Show the items under the most common prefixes: one row a prefix, named by its tokens.
-
-    Parameters
-    ----------
-    codes
-        int of shape (items, depth).
-    images
-        One an item, or a function from row to image; only those drawn are asked for.
-    depth
-        Codes that make a prefix. Rows with the same parent stand beside each other, so that depth 2 shows what the
-        second code adds.
-    prefixes
-        Rows at most.
-    columns
-        Items a row at most; when a prefix has more, the count at the row's start says so.
-    titles
-        Small titles above the images (untrusted text is drawn as it is).
-    """
-    rows = _common_prefixes(codes, depth, prefixes)
-    columns = min(columns, max(4, *(len(members) for members in rows)))  # 4 leave room for the title
-    image_of = images if callable(images) else images.__getitem__
-    with figure_style():
-        figure, panels = plt.subplots(
-            len(rows),
-            columns + 1,
-            figsize=(1.45 + 0.92 * columns, (1.0 if titles is None else 1.18) * len(rows) + 0.35),
-            squeeze=False,
-            width_ratios=[1.35, *[1] * columns],
-        )
-        for axes_row, members in zip(panels, rows):
-            label = "".join(token(level, int(code)) for level, code in enumerate(codes[members[0], :depth]))
-            axes_row[0].text(0, 0.62, label, fontsize=10, fontweight="bold", va="center", family="monospace")
-            axes_row[0].text(
-                0, 0.3, f"{len(members)} item{'s' * (len(members) > 1)}", fontsize=9, va="center", color=MUTED
-            )
-            for axes in axes_row:
-                axes.set_axis_off()
-            for axes, row in zip(axes_row[1:], members):
-                show_image(axes, image_of(int(row)), "" if titles is None else shorten(titles[row], 12))
-        figure.suptitle(f"Items that share their first {'code' if depth == 1 else f'{depth} codes'}", fontweight="bold")
-        return figure
-
-
-def _common_prefixes(codes: Int[np.ndarray, "items depth"], depth: int, prefixes: int) -> list[np.ndarray]:
-    """Return the rows of items of the largest prefixes; prefixes with the same parent beside each other."""
-    groups = prefix_groups(codes)[:depth]
-    parent, group = groups[max(0, depth - 2)], groups[-1]
-    size, parent_size = np.bincount(group), np.bincount(parent)
-    parent_of = parent[np.unique(group, return_index=True)[1]]
-    largest = np.argsort(-size, kind="stable")[:prefixes]
-    # lexsort's last key counts most: large parents, then the parent itself, then large prefixes.
-    order = np.lexsort((-size[largest], parent_of[largest], -parent_size[parent_of[largest]]))
-    return [np.flatnonzero(group == number) for number in largest[order]]
-
-
-def _cycle(values: Sequence[str]) -> Iterable[str]:
-    while True:
-        yield from values
-
-
-def _plain(texts: Iterable[Text]) -> None:
-    """Switch mathtext off: names may be untrusted."""
-    for text in texts:
-        text.set_parse_math(False)
-
-
-def _legend(parent: Figure | Axes, handles: Sequence[Line2D], names: Sequence[str], **options: Any) -> None:
-    # Matplotlib leaves out names that start with an underscore; a zero-width space keeps them.
-    legend = parent.legend(
-        list(handles), [f"\u200b{name}" if name.startswith("_") else name for name in names], **options
-    )
-    _plain(legend.get_texts())

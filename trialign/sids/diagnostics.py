@@ -27,10 +27,12 @@ def reconstruction_by_depth(
     -------
     pandas.DataFrame
         One row a level: ``level`` (1 = first code only); ``cosine``, the mean over items of the cosine between
-        embedding and reconstruction; ``relative_error``, ``sum ||x - x^||^2 / sum ||x||^2``.
+        embedding and reconstruction; ``relative_error``, ``sum ||x - x^||^2 / sum ||x||^2``; and what this level alone
+        adds: ``cosine_added``, the difference from one code fewer, and ``error_removed``, likewise (without any code
+        the relative error is 1).
     """
     points = _embeddings_for(embeddings, codes)
-    levels = len(quantizer.codebooks_)
+    levels = len(quantizer.codebook_sizes)
     rows = []
     for depth in range(1, levels + 1):
         reconstructed = quantizer.reconstruct(np.asarray(codes)[:, :levels], depth=depth)
@@ -38,7 +40,10 @@ def reconstruction_by_depth(
         rows.append(
             {"level": depth, "cosine": float(cosines(points, reconstructed).mean()), "relative_error": float(error)}
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    table["cosine_added"] = table["cosine"].diff().fillna(table["cosine"])
+    table["error_removed"] = -table["relative_error"].diff().fillna(table["relative_error"] - 1)
+    return table
 
 
 def cosines(left: Float[np.ndarray, "items dim"], right: Float[np.ndarray, "items dim"]) -> Float[np.ndarray, " items"]:

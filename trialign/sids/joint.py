@@ -32,7 +32,7 @@ from trialign.sids.residual import fitting_sample, kmeans, nearest_codes
 START_ITERATIONS = 8
 
 #: Steps of conjugate gradients that a refit takes from the codebooks before it.
-STEPS = 4
+STEPS = 3
 
 
 class JointResidualKMeans:

@@ -30,10 +30,23 @@ class LayoutComparison:
         Name of the representation → float32 of shape (items, 2).
     scores
         One row a representation, in the same order: ``representation``, ``trustworthiness``, ``silhouette``.
+    rows
+        int64, the rows of the items that are shown, ascending.
+    total
+        Items of the catalogue; more than the rows where a sample was drawn.
     """
 
     layouts: dict[str, Float[np.ndarray, "items 2"]]
     scores: pd.DataFrame
+    rows: Int[np.ndarray, " items"]
+    total: int
+
+    @property
+    def caption(self) -> str:
+        """Which items are shown, in words."""
+        if len(self.rows) == self.total:
+            return f"all {self.total:,} items"
+        return f"{len(self.rows):,} of {self.total:,} items, drawn at random; numbers are of these"
 
 
 def layout(points: Float[np.ndarray, "items dim"], seed: int = 0, perplexity: float = 30.0) -> np.ndarray:
@@ -120,8 +133,12 @@ def compare_layouts(
     categories: Sequence[str],
     seed: int = 0,
     perplexity: float = 30.0,
+    items: int = 5000,
 ) -> LayoutComparison:
     """Lay out several representations of the same items and score each against the same embedding.
+
+    The time of t-SNE and the memory of its scores grow faster than the items, so of a larger catalogue a sample is
+    drawn, the same for all representations.
 
     Parameters
     ----------
@@ -132,11 +149,28 @@ def compare_layouts(
     categories
         One a row.
     seed, perplexity
-        As in `layout`.
+        As in `layout`; the seed also draws the sample.
+    items
+        Most items that are laid out.
+
+    Raises
+    ------
+    ValueError
+        If a representation has other rows than the embeddings, or there are too few items.
     """
-    layouts = {name: layout(points, seed=seed, perplexity=perplexity) for name, points in representations.items()}
-    rows = [
-        {"representation": name, **layout_scores(embeddings, positions, categories)}
-        for name, positions in layouts.items()
+    total = len(embeddings)
+    wrong = [name for name, points in {**representations, "categories": categories}.items() if len(points) != total]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} has other rows than the {total} embeddings; give the same items in each")
+    rows = np.arange(total)
+    if items < total:
+        rows = np.sort(np.random.default_rng(seed).choice(total, size=items, replace=False))
+    shown, labels = np.asarray(embeddings)[rows], [str(categories[row]) for row in rows.tolist()]
+    layouts = {
+        name: layout(np.asarray(points)[rows], seed=seed, perplexity=perplexity)
+        for name, points in representations.items()
+    }
+    scores = [
+        {"representation": name, **layout_scores(shown, positions, labels)} for name, positions in layouts.items()
     ]
-    return LayoutComparison(layouts, pd.DataFrame(rows))
+    return LayoutComparison(layouts, pd.DataFrame(scores), rows, total)

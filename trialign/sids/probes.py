@@ -2,20 +2,29 @@
 
 A linear classifier is cross-validated on frozen vectors (Alain and Bengio, arXiv 1610.01644). Probing the embedding
 and its reconstruction from Semantic IDs shows what was lost, and whether it was seen in the image or read in the text.
+
+The classifier is ridge regression of the 0/1 columns of the values, in closed form: it reads about as much as logistic
+regression and takes a tenth of the time, so that several fits of several representations can be probed.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from scipy.linalg import solve
+from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from trialign.sids.quantizer import check_embeddings
+
+#: Ridge penalty of the probes, for centred points of mean squared length 1. On the shipped catalogue probes read about
+#: as much with a third of it and with three times as much.
+PENALTY = 0.2
+
+#: Where an attribute can be seen, in the order of tables and figures.
+PLACES = ("image", "text", "both", "category")
 
 
 def probe_attributes(
@@ -36,7 +45,8 @@ def probe_attributes(
         Known attributes, one row an item in the same order, one column an attribute. Items whose value is missing or
         "" are left out for that attribute, and so are values that fewer than `folds` items have.
     attributes
-        For each attribute to probe, where it can be seen: ``"image"``, ``"text"`` or ``"both"``.
+        For each attribute to probe, where it can be seen: ``"image"``, ``"text"`` or ``"both"``; ``"category"``
+        where that is not known (`probe_targets`).
     seed
         Seed of the folds (the same for every representation of the same items) and of the interval.
     folds
@@ -63,10 +73,10 @@ def probe_attributes(
     missing = [name for name in attributes if name not in truth_items]
     if missing:
         raise ValueError(f"the truth table has no column {missing[0]!r}; it has {', '.join(map(str, truth_items))}")
-    rows = []
+    rows, compact = [], _compact(points)
     for name, where in attributes.items():
         values, kept = _probeable(truth_items[name], folds)
-        correct = _held_out_hits(points[kept], values[kept], folds, seed)
+        correct = _held_out_hits(compact[kept], values[kept], folds, seed)
         majority = float(pd.Series(values[kept]).value_counts(normalize=True).iloc[0])
         accuracy = float(correct.mean())
         low, high = _bootstrap_share(accuracy, len(correct), samples, seed)
@@ -118,10 +128,55 @@ def recovered_by_where(probes: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Index: representation in order of appearance; columns: those of ``image``, ``text``, ``both`` that occur.
+        Index: representation in order of appearance; columns: those of ``image``, ``text``, ``both``, ``category``
+        that occur.
     """
     means = probes.pivot_table(index="representation", columns="where", values="recovered", sort=False)
-    return means[[where for where in ("image", "text", "both") if where in means]]
+    return means[[where for where in PLACES if where in means]]
+
+
+class KnownAttributes(Protocol):
+    """What is known of a catalogue's items, such as `trialign.datasets.known_truth` returns.
+
+    Attributes
+    ----------
+    items
+        One row an item in the catalogue's order, one column an attribute.
+    where
+        Attribute → where it can be seen: ``"image"``, ``"text"`` or ``"both"``.
+    """
+
+    @property
+    def items(self) -> pd.DataFrame:
+        """One row an item, one column an attribute."""
+
+    @property
+    def where(self) -> Mapping[str, str]:
+        """Attribute to ``"image"``, ``"text"`` or ``"both"``."""
+
+
+def probe_targets(
+    truth: KnownAttributes | None, categories: Sequence[str] | None, folds: int = 5
+) -> tuple[pd.DataFrame, dict[str, str]] | None:
+    """Return what can be probed of a catalogue: its known attributes, else its categories, else None.
+
+    Parameters
+    ----------
+    truth
+        Known attributes, or None.
+    categories
+        One a row, "" for unknown, or None; probed as the attribute ``category`` where there is no truth.
+    folds
+        As for `probe_attributes`: fewer than two categories with so many items are not probed.
+    """
+    if truth is not None:
+        return truth.items, dict(truth.where)
+    if categories is None:
+        return None
+    counts = pd.Series(list(categories), dtype=str).value_counts()
+    if ((counts >= folds) & (counts.index != "")).sum() < 2:
+        return None
+    return pd.DataFrame({"category": list(categories)}), {"category": "category"}
 
 
 def _probeable(column: pd.Series, folds: int) -> tuple[np.ndarray, Bool[np.ndarray, " items"]]:
@@ -141,23 +196,37 @@ def _probeable(column: pd.Series, folds: int) -> tuple[np.ndarray, Bool[np.ndarr
 def _held_out_hits(
     points: Float[np.ndarray, "items dim"], values: Sequence[str], folds: int, seed: int
 ) -> Bool[np.ndarray, " items"]:
-    probe = LogisticRegression(C=0.1, max_iter=200, tol=1e-3)
-    parts = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    labels = np.unique(np.asarray(values, dtype=str), return_inverse=True)[1]
-    # The products are small: with more threads than one they take many times longer.
-    with warnings.catch_warnings(), threadpool_limits(1):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # an early stop of the solver only regularises the probe
-        return cross_val_predict(probe, _scaled(points), labels, cv=parts) == labels
+    """Return whether each item's value is found by a ridge classifier fitted on the folds that it is not in.
 
-
-def _scaled(points: Float[np.ndarray, "items dim"]) -> Float[np.ndarray, "items dim"]:
-    """Centre the points and divide them by one number, so that the regularisation means the same for all of them.
-
-    One number and not one a dimension: that keeps the geometry which the quantizer sees, while standardising each
-    dimension lifts dimensions of mere noise to the level of those that carry an attribute.
+    The normal equations of all items are made once; those of the other folds are these less the held-out part.
     """
-    centred = points - points.mean(axis=0)
-    return centred / max(float(np.sqrt(np.square(centred).mean())), np.finfo(np.float32).tiny)
+    labels = np.unique(np.asarray(values, dtype=str), return_inverse=True)[1]
+    targets = np.eye(labels.max() + 1)[labels]
+    inputs = np.column_stack([points, np.ones(len(points))])  # the last column is the intercept
+    penalties = np.diag([*[PENALTY] * points.shape[1], 1e-9])
+    hits = np.zeros(len(points), dtype=bool)
+    # The products are small: with more threads than one they take many times longer.
+    with threadpool_limits(1):
+        gram, moments = inputs.T @ inputs + penalties, inputs.T @ targets
+        for _, rows in StratifiedKFold(folds, shuffle=True, random_state=seed).split(points, labels):
+            held, wanted = inputs[rows], targets[rows]
+            weights = solve(gram - held.T @ held, moments - held.T @ wanted, assume_a="pos")
+            hits[rows] = (held @ weights).argmax(axis=1) == labels[rows]
+    return hits
+
+
+def _compact(points: Float[np.ndarray, "items dim"]) -> Float[np.ndarray, "items directions"]:
+    """Centre the points, scale them to mean squared length 1, and turn them into the directions in which they differ.
+
+    They are divided by one number and not by one a dimension: that keeps the geometry which the quantizer sees, while
+    standardising each dimension lifts dimensions of mere noise to the level of those that carry an attribute. The turn
+    loses nothing; reconstructions differ in few directions, so their probes get small.
+    """
+    centred = points.astype(np.float64) - points.mean(axis=0, dtype=np.float64)
+    centred /= max(float(np.sqrt(np.square(centred).sum(axis=1).mean())), np.finfo(np.float32).tiny)
+    with threadpool_limits(1):
+        variances, directions = np.linalg.eigh(centred.T @ centred)
+        return centred @ directions[:, variances > 1e-10 * max(variances[-1], 1e-10)]
 
 
 def _bootstrap_share(share: float, items: int, samples: int, seed: int) -> tuple[float, float]:
