@@ -1,5 +1,3 @@
-import warnings
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
@@ -20,7 +20,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from trialign.decode import Trie, beam_search, fates, prefix_allowed_tokens_fn, score_all, where_lost
+from trialign.decode import Trie, beam_search, fates, recall_of_exact, score_all, where_lost
+from trialign.decode.decoder_only import DecoderOnlyReader
 
 VOCABULARY = 40
 SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -34,6 +35,7 @@ def _make(family):
         "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=8, tie_word_embeddings=True)),
         "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**shape)),
         "llama": lambda: LlamaForCausalLM(LlamaConfig(**shape)),
+        "mistral": lambda: MistralForCausalLM(MistralConfig(**shape, sliding_window=None)),
         "gpt2": lambda: GPT2LMHeadModel(
             GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=None)
         ),
@@ -58,7 +60,7 @@ def _make(family):
     return model.eval()
 
 
-FAMILIES = ("qwen3", "qwen2", "llama", "gpt2", "t5")
+FAMILIES = ("qwen3", "qwen2", "llama", "mistral", "gpt2", "t5")
 MODELS = {family: _make(family) for family in FAMILIES}
 
 
@@ -133,33 +135,6 @@ def catalogue():
     return table[np.random.default_rng(3).permutation(len(table))[:200]]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_same_beams_as_generate(family, catalogue):
-    model, trie, beams = MODELS[family], Trie.build(catalogue), 7
-    prompts = [[20, 33, 21, 37], [25], [30, 39, 22]]
-    found = search(model, trie, prompts, beams=beams, top_k=beams, batch_size=3)
-    for user, one in enumerate(prompts):
-        start = 1 if family == "t5" else len(one)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            output = model.generate(
-                input_ids=torch.tensor([one]),
-                attention_mask=torch.ones(1, len(one), dtype=torch.long),
-                prefix_allowed_tokens_fn=prefix_allowed_tokens_fn(trie, start, end_token_id=19),
-                num_beams=beams,
-                num_return_sequences=beams,
-                max_new_tokens=3,
-                renormalize_logits=True,
-                length_penalty=0.0,
-                pad_token_id=19,
-                return_dict_in_generate=True,
-                output_scores=True,
-            )
-        leaves = [trie.find(sequence) for sequence in output.sequences[:, start : start + 3].tolist()]
-        assert [int(trie.items_at(leaf)[0]) for leaf in leaves] == found.items[user].tolist()
-        np.testing.assert_allclose(output.sequences_scores, found.log_probabilities[user], atol=1e-4)
-
-
 @pytest.mark.parametrize("family", ["qwen3", "t5"])
 def test_result_does_not_depend_on_the_batch(family, catalogue):
     trie = Trie.build(catalogue)
@@ -181,6 +156,100 @@ def test_all_but_k_masked_gives_those_k(family, catalogue):
     assert sorted(found.items[0, :3].tolist()) == kept
     assert found.items[0, 3:].tolist() == [-1, -1]
     assert (found.items[1] == -1).all() and np.isneginf(found.log_probabilities[1]).all()
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.sampled_from(("qwen3", "gpt2", "t5")), sequences(max_items=12, fewest=3), st.integers(1, 3))
+def test_a_narrow_beam_equals_beam_search_by_hand(family, table, beams):
+    """The reference keeps a sorted list of prefixes and runs a whole forward pass for each."""
+    model, trie = MODELS[family], Trie.build(table)
+    rows = [tuple(row[row >= 0].tolist()) for row in table]
+    alive = {(): 0.0}
+    for depth in range(max(map(len, rows))):
+        grown = {prefix: score for prefix, score in alive.items() if prefix in rows}
+        for prefix, score in alive.items():
+            children = sorted({row[depth] for row in rows if row[:depth] == prefix and len(row) > depth})
+            if children:
+                steps = torch.log_softmax(_next_token_logits(model, [30, 31], prefix)[children], 0)
+                grown |= {(*prefix, child): score + step.item() for child, step in zip(children, steps)}
+        alive = dict(sorted(grown.items(), key=lambda entry: -entry[1])[:beams])
+    expected = {item: alive[row] - np.log(rows.count(row)) for item, row in enumerate(rows) if row in alive}
+    scores = scores_by_item(search(model, trie, [[30, 31]], beams=beams, top_k=len(rows)), 0, len(rows))
+    assert set(np.flatnonzero(~np.isnan(scores))) == set(expected)
+    np.testing.assert_allclose(scores[sorted(expected)], [expected[item] for item in sorted(expected)], atol=2e-4)
+
+
+def test_the_model_reads_no_prefix_with_a_single_item_below(monkeypatch):
+    """Of prefixes [1] and [2] only [1] has a choice left; [1, 7] and [1, 8] have none."""
+    read = []
+    step = DecoderOnlyReader.step
+    monkeypatch.setattr(
+        DecoderOnlyReader, "step", lambda self, tokens, parents: read.append(tokens) or step(self, tokens, parents)
+    )
+    table = np.array([[1, 7, 13], [1, 8, 14], [2, 9, 15]])
+    found = search(MODELS["qwen3"], Trie.build(table), [[25, 26]], top_k=3, record=True)
+    assert [tokens.tolist() for tokens in read] == [[[1]]]
+    expected = brute_force(MODELS["qwen3"], table, [25, 26])
+    np.testing.assert_allclose(scores_by_item(found, 0, 3), expected, atol=2e-4)
+    assert [len(level.nodes) for level in found.records[0].levels] == [2, 3, 3]
+
+
+def test_beam_width_by_level(catalogue):
+    model, trie = MODELS["qwen3"], Trie.build(catalogue)
+    found = search(model, trie, [[25, 26], [30]], beams=[6, 9], top_k=9, record=True)
+    for record in found.records:
+        assert [int(level.alive.sum()) for level in record.levels] == [6, 9, 9]
+    same = search(model, trie, [[25, 26], [30]], beams=9, top_k=9, batch_size=1)
+    wide = search(model, trie, [[25, 26], [30]], beams=[9], top_k=9)
+    assert same.items.tolist() == wide.items.tolist()
+
+
+@settings(max_examples=10, deadline=None)
+@given(sequences(max_items=12, fewest=3), st.data())
+def test_what_nobody_may_get_goes_and_the_rest_keep_their_probabilities(table, data):
+    model, trie, n_items = MODELS["gpt2"], Trie.build(table), len(table)
+    allowed = np.array(data.draw(st.lists(st.booleans(), min_size=n_items, max_size=n_items)))
+    seen = [np.array([0]), np.array([], dtype=np.int64)]
+    found = search(model, trie, [[30, 31], [32]], beams=n_items, top_k=n_items, allowed=allowed, masked=seen)
+    for user, one in enumerate([[30, 31], [32]]):
+        expected = score_all(model, trie, one)
+        expected[~allowed] = np.nan
+        expected[seen[user]] = np.nan
+        np.testing.assert_allclose(scores_by_item(found, user, n_items), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "t5"])
+def test_search_of_a_saved_trie_and_of_one_with_added_items_is_the_same(family, catalogue, tmp_path):
+    built = Trie.build(catalogue)
+    tries = (built, Trie.load(built.save(tmp_path)), Trie.build(catalogue[:150]).add(catalogue[150:]))
+    expected, *others = (search(MODELS[family], trie, [[25, 26], [30]], beams=9) for trie in tries)
+    for found in others:
+        assert found.items.tolist() == expected.items.tolist()
+        assert found.log_probabilities.tolist() == expected.log_probabilities.tolist()
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama", "gpt2", "t5"])
+def test_the_models_own_type_is_used(family, catalogue):
+    """bfloat16 has eight bits of precision; logits of a few units are then right to some hundredths."""
+    trie, prompts = Trie.build(catalogue), [[25, 26], [30, 31, 32]]
+    exact = np.stack([score_all(MODELS[family], trie, one) for one in prompts])
+    half = _make(family).bfloat16()
+    found = search(half, trie, prompts, beams=200, top_k=200)
+    assert all(parameter.dtype == torch.bfloat16 for parameter in half.parameters())
+    for user in range(2):
+        np.testing.assert_allclose(scores_by_item(found, user, 200), exact[user], atol=0.6)
+
+
+def test_recall_of_exact_counts_the_best_items_found(catalogue):
+    model, trie = MODELS["qwen3"], Trie.build(catalogue)
+    prompts = [[25, 26], [30], [31, 32]]
+    exact = np.stack([score_all(model, trie, one) for one in prompts])
+    assert recall_of_exact(np.argsort(-exact, axis=1)[:, :10], exact).tolist() == [1, 1, 1]
+    assert recall_of_exact(np.array([[7, -1]] * 3), np.tile(-np.arange(200.0), (3, 1))).tolist() == [0, 0, 0]
+    assert recall_of_exact(np.array([[1, -1]]), -np.arange(200.0)[None]).tolist() == [0.5]
+    by_width = [recall_of_exact(search(model, trie, prompts, beams=b, top_k=10).items, exact).mean() for b in (1, 200)]
+    assert by_width[0] < 0.2
+    assert by_width[1] == 1
 
 
 def test_one_item_catalogue_and_no_prompts():
@@ -229,11 +298,11 @@ def test_record_holds_the_whole_search(catalogue):
         assert [int(level.alive.sum()) for level in record.levels] == [4, 4, 4]
         alive = {0}
         for level in record.levels:
-            children = trie.children_of(np.array(sorted(alive)))[1]
+            children = trie.children_of(np.array(sorted(alive)))
             assert sorted(level.nodes) == sorted(children[children >= 0])
             assert level.alive[:4].all() and (np.diff(level.log_probabilities) <= 0).all()
             alive = set(level.nodes[level.alive].tolist())
-        assert {int(trie.leaves[item]) for item in found.items[user]} == alive
+        assert {int(trie.leaves_of(item)) for item in found.items[user]} == alive
         assert np.exp(record.levels[0].log_probabilities).sum() == pytest.approx(1, abs=1e-5)
         mass = record.mass()["mass"]
         assert mass.is_monotonic_decreasing
@@ -251,7 +320,7 @@ def test_where_each_item_was_lost(catalogue):
         assert (fate.status == "found") == (item in found.items[0])
         if fate.status == "pruned":
             level = record.levels[fate.level - 1]
-            assert level.nodes[fate.rank - 1] == trie.path(int(trie.leaves[item]))[fate.level - 1]
+            assert level.nodes[fate.rank - 1] == trie.path(int(trie.leaves_of(item)))[fate.level - 1]
             assert fate.rank > 4
     best = where_lost(record, int(found.items[0, 0]))
     assert (best.status, best.level, best.rank) == ("found", 3, 1)
@@ -273,7 +342,7 @@ def test_a_leaf_above_the_last_level_stays_at_no_cost():
     trie = Trie.build(np.array([[1, 7, -1], [2, 8, 14], [2, 8, 15]]))
     found = search(MODELS["t5"], trie, [[25]], beams=3, record=True)
     second, third = found.records[0].levels[1:]
-    leaf = trie.leaves[0]
+    leaf = trie.leaves_of(0)
     assert third.log_probabilities[third.nodes == leaf] == second.log_probabilities[second.nodes == leaf]
     assert third.parents[third.nodes == leaf] == leaf
     assert where_lost(found.records[0], 0).status == "found"
@@ -285,10 +354,19 @@ def test_bad_input_is_named(catalogue):
         search(model, trie, [[25], []])
     with pytest.raises(ValueError, match="1 arrays for 2 prompts"):
         search(model, trie, [[25], [26]], masked=[np.array([1])])
-    with pytest.raises(ValueError, match="at least 1"):
-        search(model, trie, [[25]], beams=0)
+    for options in ({"beams": 0}, {"beams": []}, {"beams": [3, 0]}, {"top_k": 0}):
+        with pytest.raises(ValueError, match="at least 1"):
+            search(model, trie, [[25]], **options)
     with pytest.raises(ValueError, match="resize the model's embeddings"):
         search(model, Trie.build(np.array([[VOCABULARY]])), [[25]])
+
+
+def test_prompts_beyond_a_sliding_window_are_refused(catalogue):
+    torch.manual_seed(0)
+    model = MistralForCausalLM(MistralConfig(vocab_size=VOCABULARY, **SMALL, **GROUPED, sliding_window=4))
+    search(model, Trie.build(catalogue), [[25, 26, 27]])
+    with pytest.raises(ValueError, match="sliding window 4"):
+        search(model, Trie.build(catalogue), [[25, 26, 27, 28]])
 
 
 def test_unknown_model_types_are_refused(catalogue):
@@ -305,7 +383,7 @@ def test_lora_with_trained_tokens_scores_like_the_wrapped_model(catalogue):
         for name, parameter in model.named_parameters():
             if "token" in name and parameter.requires_grad:
                 parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
-    scores = score_all(model, Trie.build(catalogue), [25, 26])
-    expected = brute_force(model, catalogue, [25, 26])
-    np.testing.assert_allclose(scores, expected, atol=2e-4)
-    assert not np.allclose(scores, brute_force(MODELS["qwen3"], catalogue, [25, 26]), atol=0.1)
+    few = catalogue[:20]
+    scores = score_all(model, Trie.build(few), [25, 26])
+    np.testing.assert_allclose(scores, brute_force(model, few, [25, 26]), atol=2e-4)
+    assert not np.allclose(scores, brute_force(MODELS["qwen3"], few, [25, 26]), atol=0.1)

@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,10 +10,17 @@ from matplotlib.text import Text
 from PIL import Image
 from test_beam import MODELS, search
 
-from trialign.decode import Trie, fates, where_lost
+from trialign.decode import Trie, fates, mass_by_level, where_lost
 from trialign.evaluate import ranking_metrics, summarize
 from trialign.plots.beam_tree import beam_tree, percent
-from trialign.plots.beams import lost_by_level, metric_intervals, recommendation_strip
+from trialign.plots.beams import (
+    lost_by_level,
+    mass_and_entropy,
+    metric_intervals,
+    ranks_when_lost,
+    recommendation_strip,
+)
+from trialign.plots.style import figure_style
 
 TITLE = "A $5 mug, \\alpha & <b>co</b> "
 
@@ -96,6 +104,37 @@ def test_lost_by_level_counts_every_user(found):
     table = pd.concat([table, pd.DataFrame({"status": ["pruned", "masked"], "level": [2, 1], "rank": [9, 0]})])
     written = words(lost_by_level(table))
     assert [text for text in written if "(" in text] == ["0%\n(0)", "25%\n(1)", "0%\n(0)", "25%\n(1)", "50%\n(2)"]
+
+
+def test_mass_and_entropy_are_those_of_the_records(found):
+    mass = mass_by_level(found.records)
+    assert mass.groupby("user")["level"].apply(list).tolist() == [[1, 2, 3]] * 2
+    np.testing.assert_allclose(mass.loc[mass["level"] == 3, "mass"], np.exp(found.log_probabilities).sum(axis=1))
+    figure = mass_and_entropy(mass)
+    assert "median and quartiles over 2 users" in words(figure)
+    middle = figure.axes[0].lines[0].get_ydata()
+    np.testing.assert_allclose(middle, mass.groupby("level")["mass"].median())
+
+
+def test_ranks_of_lost_items_are_drawn_by_level():
+    table = pd.DataFrame({"status": ["pruned"] * 3 + ["found"], "level": [1, 1, 2, 3], "rank": [9, 30, 12, 1]})
+    figure = ranks_when_lost(table, beams=6)
+    written = words(figure)
+    assert "pruned at level 1: 2 users, median rank 20" in written
+    assert "pruned at level 2: 1 users, median rank 12" in written
+    assert "6 beams" in written
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [9, 30]
+    words(ranks_when_lost(table[3:], beams=6))
+
+
+def test_later_figures_of_a_notebook_are_shown_too():
+    """Loading the notebook's backend, with the first figure, switches interactive mode on."""
+    before = mpl.is_interactive()
+    with figure_style():
+        mpl.interactive(True)
+    after = mpl.is_interactive()
+    mpl.interactive(before)
+    assert after
 
 
 def test_percent_keeps_small_probabilities_apart():

@@ -7,6 +7,7 @@ from PIL import Image
 
 from trialign.backbone import make_backbone
 from trialign.catalogue import Catalogue
+from trialign.decode import Stochastic
 from trialign.explore.beams import explore_beams
 from trialign.explore.sids import explore_prefixes
 from trialign.recommend import GenerativeRecommender
@@ -75,6 +76,24 @@ def test_seen_items_are_never_recommended_when_masked(recommender):
 
 def test_a_wide_beam_agrees_with_exact_search(recommender):
     assert recommender.agreement_with_exact([np.array([0, 1]), np.array([3])], beams=6, top_k=4) == 1
+
+
+def test_what_nobody_may_get_is_never_recommended(recommender):
+    allowed = np.array([True, False, True, False, True, True])
+    found = recommender.recommend([np.array([0])], beams=6, top_k=6, allowed=allowed, mask_seen=True, progress=False)
+    assert set(found.items[0].tolist()) == {2, 4, 5, -1}
+
+
+def test_searches_are_compared_on_the_same_users(recommender):
+    histories, targets = [np.array([0, 1]), np.array([3])], np.array([2, 4])
+    searches = {"greedy": {"beams": 1}, "wide": {"beams": 6}, "drawn": {"beams": 6, "strategy": Stochastic(1)}}
+    table = recommender.compare_searches(histories, targets, searches, top_k=6)
+    assert table.index.tolist() == ["greedy", "wide", "drawn"]
+    assert table["items"].tolist() == [1, 6, 6]
+    assert table["first codes"].tolist() == [1, 3, 3]
+    np.testing.assert_allclose(table["probability"][1:], 1, atol=1e-5)
+    np.testing.assert_allclose(table["recall of exact"], [1 / 6, 1, 1])
+    assert table["recall"][1:].tolist() == [1, 1]
 
 
 def test_validation_measures_the_validation_items(catalogue, recommender):

@@ -32,9 +32,9 @@ def ranking_metrics(
     ks
         Cut-offs.
     groups
-        Group of each item of the catalogue that the method can't tell apart, for instance ``trie.leaves``: items with
-        the same semantic ID. Their order in the ranking is arbitrary, so a metric is its mean over all orders of the
-        tie. Leave out where every item has a score of its own.
+        Group of each item of the catalogue that the method can't tell apart, for instance the item's leaf from
+        `Trie.leaves_of`: items with the same semantic ID. Their order in the ranking is arbitrary, so a metric is its
+        mean over all orders of the tie. Leave out where every item has a score of its own.
 
     Returns
     -------

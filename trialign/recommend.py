@@ -1,16 +1,18 @@
 """A trained model as a recommender: histories of items in, ranked items out."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+import pandas as pd
+from jaxtyping import Bool, Float, Int
 from peft import PeftModel
 from transformers import PreTrainedModel
 
 from trialign.backbone import load_backbone, save_backbone
-from trialign.decode import Beams, Trie, beam_search, score_all
+from trialign.decode import Beams, Strategy, Trie, beam_search, recall_of_exact, score_all
 from trialign.evaluate import ranking_metrics
 from trialign.sids import SemanticIds
 from trialign.split import Split
@@ -58,9 +60,11 @@ class GenerativeRecommender:
         self,
         histories: Sequence[Int[np.ndarray, " history"]],
         *,
-        beams: int = 20,
+        beams: int | Sequence[int] = 20,
         top_k: int = 20,
+        strategy: Strategy | None = None,
         mask_seen: bool = False,
+        allowed: Bool[np.ndarray, " items"] | None = None,
         record: bool = False,
         progress: bool = True,
     ) -> Beams:
@@ -71,11 +75,15 @@ class GenerativeRecommender:
         histories
             Item rows, oldest first; may be empty.
         beams
-            Prefixes kept at each level.
+            Prefixes kept at each level: one number, or one for each level.
         top_k
             Items returned a user.
+        strategy
+            Which prefixes are kept, the most probable ones by default: see `trialign.decode.beam_search`.
         mask_seen
             Never return an item of the (whole) history. It changes metrics a lot, so say which was done.
+        allowed
+            Whether each item may be returned to anybody, bool by item row; all by default.
         record
             Keep the whole search for inspection.
         progress
@@ -87,7 +95,9 @@ class GenerativeRecommender:
             [self.prompt(history) for history in histories],
             beams=beams,
             top_k=top_k,
+            strategy=strategy,
             masked=list(histories) if mask_seen else None,
+            allowed=allowed,
             record=record,
             progress=progress,
             pad_token_id=self.vocabulary.pad_token_id,
@@ -123,11 +133,56 @@ class GenerativeRecommender:
         Every item of the catalogue is scored, so this is for small catalogues or few users.
         """
         found = self.recommend(histories, beams=beams, top_k=top_k, progress=False).items
-        hits = 0
-        for history, items in zip(histories, found, strict=True):
-            exact = score_all(self.model, self.trie, self.prompt(history))
-            hits += np.intersect1d(np.argsort(-exact, kind="stable")[:top_k], items).size
-        return hits / (len(histories) * min(top_k, self.trie.n_items))
+        return float(recall_of_exact(found, self.exact(histories)).mean())
+
+    def exact(self, histories: Sequence[Int[np.ndarray, " history"]]) -> Float[np.ndarray, "users items"]:
+        """Return the exact log-probability of every item after each history, float64; for small catalogues."""
+        return np.stack([score_all(self.model, self.trie, self.prompt(history)) for history in histories])
+
+    def compare_searches(
+        self,
+        histories: Sequence[Int[np.ndarray, " history"]],
+        targets: Int[np.ndarray, " users"],
+        searches: Mapping[str, Mapping[str, Any]],
+        *,
+        top_k: int = 10,
+    ) -> pd.DataFrame:
+        """Search for the same users in several ways.
+
+        Parameters
+        ----------
+        histories
+            Item rows, oldest first; every item is scored exactly for each, so a few users.
+        targets
+            The true next items.
+        searches
+            Name of each search, and what is passed to `recommend`, such as ``{"beams": 1}``.
+        top_k
+            Items asked of each search.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row a search, means over the users: items (found), probability (of all items found together), first codes
+            (different ones among the items), recall of exact (share of the exactly best `top_k` found), recall (share
+            of users whose true next item was found).
+        """
+        exact = self.exact(histories)
+        rows = []
+        for name, options in searches.items():
+            found = self.recommend(histories, top_k=top_k, progress=False, **options)
+            codes = [self.sids.codes[items[items >= 0], 0] for items in found.items]
+            rows.append(
+                {
+                    "search": name,
+                    "items": float((found.items >= 0).sum(axis=1).mean()),
+                    "probability": float(np.exp(found.log_probabilities).sum(axis=1).mean()),
+                    "first codes": float(np.mean([len(np.unique(some)) for some in codes])),
+                    "recall of exact": float(recall_of_exact(found.items, exact).mean()),
+                    "recall": float((found.items == np.asarray(targets)[:, None]).any(axis=1).mean()),
+                }
+            )
+        return pd.DataFrame(rows).set_index("search")
 
     def save(self, folder: str | Path) -> Path:
         """Write model, vocabulary, SIDs and settings to a folder."""

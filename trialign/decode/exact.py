@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import nn
 
-from trialign.decode.models import PrefixReader, inference, prefix_reader
+from trialign.decode.models import PrefixReader, inference
+from trialign.decode.readers import Readers
 from trialign.decode.trie import Trie
 
 
@@ -35,46 +36,57 @@ def score_all(model: nn.Module, trie: Trie, prompt: Sequence[int], *, chunk: int
     Probabilities are those of `trialign.decode.beam_search`: normalized over the trie's children at each step, shared
     equally by items with the same sequence. A prefix with one child has probability 1 for it and needs no model.
     """
-    child_counts = np.diff(trie.child_offsets)
-    parents = np.repeat(np.arange(trie.n_nodes), child_counts)  # of nodes 1, 2, ...
     step_scores = np.zeros(trie.n_nodes)
-    branching = np.flatnonzero(child_counts > 1)
+    branching = np.flatnonzero(np.diff(trie.child_offsets) > 1)
     # In the order of the items, so that the prefixes of a chunk share their ancestors.
-    branching = branching[np.lexsort([trie.levels[branching], trie.item_first[branching]])]
+    branching = branching[np.lexsort([trie.levels_of(branching), trie.item_first[branching]])]
     with inference(model):
-        reader = prefix_reader(model, [prompt], trie.vocabulary, pad_token_id=0)
+        readers = Readers(model, [trie.vocabulary(level) for level in range(1, trie.depth + 1)], pad_token_id=0)
+        reader = readers([prompt])
         root_logits = reader.read_prompts()[0]
         _write_children(trie, step_scores, np.array([0]), root_logits)
         for start in range(0, len(branching), chunk):
-            _score_chunk(reader.fork(), trie, step_scores, branching[start : start + chunk], parents)
-    scores = _sums_along_paths(trie, step_scores, parents)[trie.leaves]
-    return scores - np.log((trie.item_last - trie.item_first)[trie.leaves])
+            _score_chunk(reader.fork(), trie, step_scores, branching[start : start + chunk])
+    leaves = trie.leaves_of(np.arange(trie.n_items))
+    return _sums_along_paths(trie, step_scores)[leaves] - np.log(trie.item_last[leaves] - trie.item_first[leaves])
+
+
+def recall_of_exact(
+    items: Int[np.ndarray, "users top_k"], exact: Float[np.ndarray, "users items"]
+) -> Float[np.ndarray, " users"]:
+    """Return the share of the exactly most probable items that a search found, by user.
+
+    Parameters
+    ----------
+    items
+        Item rows found, -1 for none; as many as are compared.
+    exact
+        Log-probability of every item, from `score_all`, a row a user.
+    """
+    k = min(items.shape[1], exact.shape[1])
+    best = np.argsort(-exact, axis=1, kind="stable")[:, :k]
+    return (best[:, :, None] == items[:, None, :]).any(axis=2).mean(axis=1)
 
 
 def _score_chunk(
-    reader: PrefixReader,
-    trie: Trie,
-    step_scores: Float[np.ndarray, " nodes"],
-    prefixes: Int[np.ndarray, " prefixes"],
-    parents: Int[np.ndarray, " edges"],
+    reader: PrefixReader, trie: Trie, step_scores: Float[np.ndarray, " nodes"], prefixes: Int[np.ndarray, " prefixes"]
 ) -> None:
     """Read these prefixes and their ancestors, one level a step, and write the scores of their children."""
     above = np.array([0])
-    for nodes in _levels_of(trie, prefixes, parents):
-        columns = np.searchsorted(above, parents[nodes - 1])
-        logits = reader.step(trie.tokens[nodes][None].astype(np.int64), columns[None])[0]
+    for nodes in _levels_of(trie, prefixes):
+        columns = np.searchsorted(above, trie.parents[nodes])
+        logits = reader.step(trie.tokens_of(nodes)[None], columns[None])[0]
         _write_children(trie, step_scores, nodes, logits)
         above = nodes
 
 
-def _levels_of(
-    trie: Trie, prefixes: Int[np.ndarray, " prefixes"], parents: Int[np.ndarray, " edges"]
-) -> Iterator[Int[np.ndarray, " nodes"]]:
+def _levels_of(trie: Trie, prefixes: Int[np.ndarray, " prefixes"]) -> Iterator[Int[np.ndarray, " nodes"]]:
     """Yield, from level 1 down, the prefixes of each level together with the ancestors of deeper ones, sorted."""
     levels = []
+    levels_of_prefixes = trie.levels_of(prefixes)
     below = np.empty(0, dtype=np.int64)
-    for level in range(int(trie.levels[prefixes].max()), 0, -1):
-        below = np.union1d(prefixes[trie.levels[prefixes] == level], parents[below - 1])
+    for level in range(int(levels_of_prefixes.max()), 0, -1):
+        below = np.union1d(prefixes[levels_of_prefixes == level], trie.parents[below])
         levels.append(below)
     yield from reversed(levels)
 
@@ -83,23 +95,20 @@ def _write_children(
     trie: Trie,
     step_scores: Float[np.ndarray, " nodes"],
     nodes: Int[np.ndarray, " nodes"],
-    logits: Float[torch.Tensor, "nodes vocabulary"],
+    logits: Float[torch.Tensor, "nodes tokens"],
 ) -> None:
     """Write the log-probability of each child of these nodes, given its parent."""
-    tokens, children = trie.children_of(nodes)
+    children = trie.children_of(nodes)
     inside = children >= 0
-    index = torch.from_numpy(np.searchsorted(trie.vocabulary, tokens)).to(logits.device)
+    columns = torch.from_numpy(np.where(inside, trie.columns[children], 0).astype(np.int64)).to(logits.device)
     outside = torch.from_numpy(~inside).to(logits.device)
-    allowed = logits.gather(1, index).masked_fill_(outside, -torch.inf)
+    allowed = logits.gather(1, columns).masked_fill_(outside, -torch.inf)
     step_scores[children[inside]] = torch.log_softmax(allowed, dim=1).cpu().numpy()[inside]
 
 
-def _sums_along_paths(
-    trie: Trie, step_scores: Float[np.ndarray, " nodes"], parents: Int[np.ndarray, " edges"]
-) -> Float[np.ndarray, " nodes"]:
+def _sums_along_paths(trie: Trie, step_scores: Float[np.ndarray, " nodes"]) -> Float[np.ndarray, " nodes"]:
     """Add up the scores from the root to each node."""
     totals = step_scores.copy()
-    for level in range(1, trie.depth + 1):
-        nodes = np.flatnonzero(trie.levels == level)
-        totals[nodes] += totals[parents[nodes - 1]]
+    for start, end in zip(trie.level_starts[1:-1], trie.level_starts[2:]):
+        totals[start:end] += totals[trie.parents[start:end]]
     return totals

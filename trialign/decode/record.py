@@ -17,14 +17,18 @@ Status = Literal["found", "pruned", "masked"]
 class Candidates:
     """All candidates of one step, for a batch of users; -1 and -inf are padding.
 
+    The children of open prefixes come first, then every prefix alive before the step, of which the leaves stay.
+
     Attributes
     ----------
+    before
+        Trie node of each prefix alive before the step, int64.
     nodes
         Trie node of each candidate, int64.
-    parents
-        Trie node it continues; a leaf that stays in the beam continues itself.
     columns
-        Column of the parent among the beams before the step.
+        Column in `before` of the prefix that each candidate continues; a leaf that stays continues itself. int64.
+    codes
+        Place of each candidate's last token in the level's vocabulary, int64; -1 for a leaf that stays.
     log_probabilities
         Natural logarithm of the prefix probability, float32; -inf where nothing below is allowed.
     unmasked_log_probabilities
@@ -33,18 +37,29 @@ class Candidates:
         Whether the candidate was kept, bool; all False before the choice.
     """
 
+    before: Int[np.ndarray, "users beams"]
     nodes: Int[np.ndarray, "users candidates"]
-    parents: Int[np.ndarray, "users candidates"]
     columns: Int[np.ndarray, "users candidates"]
+    codes: Int[np.ndarray, "users candidates"]
     log_probabilities: Float[np.ndarray, "users candidates"]
     unmasked_log_probabilities: Float[np.ndarray, "users candidates"]
     alive: Bool[np.ndarray, "users candidates"]
 
+    @property
+    def stays(self) -> Bool[np.ndarray, " candidates"]:
+        """Which candidates are prefixes of the step before, and not children."""
+        return np.arange(self.nodes.shape[1]) >= self.nodes.shape[1] - self.before.shape[1]
+
+    @property
+    def parents(self) -> Int[np.ndarray, "users candidates"]:
+        """Trie node that each candidate continues, int64; a leaf that stays continues itself."""
+        return np.take_along_axis(self.before, self.columns, 1)
+
     def with_alive(self, chosen: Int[np.ndarray, "users beams"]) -> "Candidates":
-        """Return the candidates with those at the chosen indices marked as alive."""
-        alive = np.zeros(self.nodes.shape, dtype=bool)
-        np.put_along_axis(alive, chosen, True, axis=1)
-        return replace(self, alive=alive & np.isfinite(self.log_probabilities))
+        """Return the candidates with those at the chosen indices (-1: none) marked as alive."""
+        alive = np.zeros((len(self.nodes), self.nodes.shape[1] + 1), dtype=bool)
+        np.put_along_axis(alive, chosen, True, axis=1)  # -1 is the column too many
+        return replace(self, alive=alive[:, :-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +181,7 @@ def where_lost(record: SearchRecord, item_row: int) -> Fate:
     """
     if not 0 <= item_row < record.trie.n_items:
         raise ValueError(f"item row {item_row} is not in the trie of {record.trie.n_items} items")
-    path = record.trie.path(int(record.trie.leaves[item_row]))
+    path = record.trie.path(int(record.trie.leaves_of(np.array(item_row))))
     fate = Fate("masked", 0, 0, -np.inf)
     for level, step in enumerate(record.levels, start=1):
         node = path[min(level, len(path)) - 1]
@@ -194,13 +209,22 @@ def fates(records: Sequence[SearchRecord], targets: Int[np.ndarray, " users"]) -
     return pd.DataFrame([vars(fate) for fate in rows], columns=["status", "level", "rank", "log_probability"])
 
 
+def mass_by_level(records: Sequence[SearchRecord]) -> pd.DataFrame:
+    """Return `SearchRecord.mass` of many users, with a column user (place in `records`)."""
+    tables = [record.mass() for record in records]
+    return pd.concat(tables, keys=range(len(tables)), names=["user"]).reset_index("user").reset_index(drop=True)
+
+
 def search_records(trie: Trie, steps: Sequence[Candidates]) -> list[SearchRecord]:
     """Turn the steps of a batch into one record a user."""
-    users = len(steps[0].nodes)
-    return [SearchRecord(trie, [_level(step, user) for step in steps]) for user in range(users)]
+    parents = [step.parents for step in steps]
+    return [
+        SearchRecord(trie, [_level(step, above, user) for step, above in zip(steps, parents, strict=True)])
+        for user in range(len(steps[0].nodes))
+    ]
 
 
-def _level(step: Candidates, user: int) -> SearchLevel:
+def _level(step: Candidates, parents: Int[np.ndarray, "users candidates"], user: int) -> SearchLevel:
     real = np.flatnonzero((step.nodes[user] >= 0) & np.isfinite(step.unmasked_log_probabilities[user]))
     masked = ~np.isfinite(step.log_probabilities[user, real])
     scores = step.unmasked_log_probabilities[user, real]
@@ -208,7 +232,7 @@ def _level(step: Candidates, user: int) -> SearchLevel:
     real, masked = real[order], masked[order]
     return SearchLevel(
         nodes=step.nodes[user, real],
-        parents=step.parents[user, real],
+        parents=parents[user, real],
         log_probabilities=scores[order].astype(np.float32),
         alive=step.alive[user, real],
         masked=masked,

@@ -114,7 +114,8 @@ def _lay_out(
     if not found:
         raise ValueError("ranked holds no item: there is no tree to draw")
     shown = found[:leaves] + [item for item in found[leaves:] if item == target]
-    paths = {item: trie.path(int(trie.leaves[item])) for item in shown}
+    leaves_shown = trie.leaves_of(np.array(shown))
+    paths = {item: trie.path(int(leaf)) for item, leaf in zip(shown, leaves_shown)}
     # Subtrees stand in the order of their best item, so no two edges cross.
     best: dict[int, int] = {}
     for rank, item in enumerate(shown):
@@ -123,7 +124,7 @@ def _lay_out(
     shown.sort(key=lambda item: ([best[node] for node in paths[item]], item))
     items = {item: float(y) for y, item in enumerate(shown)}
 
-    true_path = trie.path(int(trie.leaves[target])) if target is not None else []
+    true_path = trie.path(int(trie.leaves_of(np.array(target)))) if target is not None else []
     nodes: dict[int, tuple[int, float, str]] = {0: (0, float(np.mean(list(items.values()))), "root")}
     below: dict[int, list[float]] = {}
     for item, path in paths.items():
@@ -131,7 +132,7 @@ def _lay_out(
             below.setdefault(node, []).append(items[item])
     for node, ys in below.items():
         on_true_path = node in true_path and target in items
-        nodes[node] = (int(trie.levels[node]), float(np.mean(ys)), "true" if on_true_path else "alive")
+        nodes[node] = (int(trie.levels_of(np.array(node))), float(np.mean(ys)), "true" if on_true_path else "alive")
 
     lost_y = len(items) + 0.55 * pruned + 0.6
     lost = fate is not None and target not in items
@@ -140,7 +141,7 @@ def _lay_out(
             if node in nodes:
                 nodes[node] = (*nodes[node][:2], "passed")
             else:
-                nodes[node] = (int(trie.levels[node]), lost_y, "lost")
+                nodes[node] = (int(trie.levels_of(np.array(node))), lost_y, "lost")
     for level, step in enumerate(record.levels, start=1):
         dead = step.nodes[~step.alive & ~step.masked]
         new = [int(node) for node in dead if node not in nodes]
@@ -201,7 +202,7 @@ def _draw_prefixes(axes: Axes, record: SearchRecord, layout: _Layout, token_name
             linewidth=1.4,
             zorder=3,
         )
-        label = f"{token_name(int(record.trie.tokens[node]))}  {percent(probability)}"
+        label = f"{token_name(int(record.trie.tokens_of(np.array(node))))}  {percent(probability)}"
         axes.text(
             x, y - 0.17, label, ha="center", va="bottom", fontsize=7.5, parse_math=False, zorder=4,
             color=MUTED if kind == "faded" else "black",
@@ -214,11 +215,13 @@ def _draw_item(
 ) -> None:
     """Draw an item with rank, title and probability, joined to its leaf."""
     trie, last = record.trie, record.levels[-1]
-    leaf = int(trie.leaves[item])
+    leaf = int(trie.leaves_of(np.array(item)))
     sharing = int(trie.item_last[leaf] - trie.item_first[leaf])
     probability = float(np.exp(last.log_probabilities[last.nodes == leaf][0])) / sharing
     x = len(record.levels) + 0.38
-    axes.plot([trie.levels[leaf], x], [y, y], color=_TRUE if is_target else _FADED, linewidth=1, zorder=0.5)
+    axes.plot(
+        [int(trie.levels_of(np.array(leaf))), x], [y, y], color=_TRUE if is_target else _FADED, linewidth=1, zorder=0.5
+    )
     note = f"{percent(probability)}" + (f" · one of {sharing} items with this SID" if sharing > 1 else "")
     heading = "  true next item" if is_target else ""
     _draw_entry(axes, catalogue, item, x, y, f"{rank}. ", note + heading, _TRUE if is_target else None)

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, ScalarFormatter
 
 from trialign.plots.beam_tree import beam_tree, percent
 from trialign.plots.style import MUTED, PALETTE, figure_style, level_names, shorten, show_image
@@ -22,7 +22,14 @@ from trialign.plots.style import MUTED, PALETTE, figure_style, level_names, shor
 if TYPE_CHECKING:
     from trialign.catalogue import Catalogue
 
-__all__ = ["beam_tree", "lost_by_level", "metric_intervals", "recommendation_strip"]
+__all__ = [
+    "beam_tree",
+    "lost_by_level",
+    "mass_and_entropy",
+    "metric_intervals",
+    "ranks_when_lost",
+    "recommendation_strip",
+]
 
 #: Images in a row of the strip.
 _IN_A_ROW = 10
@@ -152,6 +159,78 @@ def lost_by_level(fates: pd.DataFrame, levels: int | None = None) -> Figure:
         axes.set_ylim(0, max(1e-6, float(shares.max(initial=0))) * 1.25)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.grid(axis="x", visible=False)
+        return figure
+
+
+def mass_and_entropy(mass: pd.DataFrame) -> Figure:
+    """Draw how much probability the beam holds at each level, and how it is spread over the prefixes alive.
+
+    Parameters
+    ----------
+    mass
+        user, level, alive, mass, entropy (nats): from `trialign.decode.mass_by_level`.
+    """
+    levels = np.arange(1, int(mass["level"].max()) + 1)
+    panels = {"mass": "Probability in the beam", "entropy": "Entropy of the beam (nats)"}
+    with figure_style():
+        figure, both = plt.subplots(1, 2, figsize=(4.6 + 1.1 * len(levels), 3.2))
+        for axes, (column, label), colour in zip(both, panels.items(), PALETTE, strict=False):
+            low, middle, high = (mass.groupby("level")[column].quantile(share) for share in (0.25, 0.5, 0.75))
+            axes.fill_between(levels, low, high, color=colour, alpha=0.25, linewidth=0)
+            axes.plot(levels, middle, color=colour, marker="o", linewidth=2)
+            axes.set(title=label, xticks=levels, xticklabels=level_names(len(levels)))
+            axes.set_xlim(0.8, len(levels) + 0.2)
+            axes.set_ylim(bottom=0)
+        both[0].set_ylim(0, 1)
+        both[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        most = np.log(mass.groupby("level")["alive"].max().reindex(levels))
+        both[1].plot(levels, most, color=MUTED, linestyle=":", label="all prefixes alike")
+        both[1].legend(loc="best", fontsize=8)
+        both[1].set_ylim(0, 1.15 * float(most.max()) + 0.05)
+        users = mass["user"].nunique()
+        figure.supxlabel(f"median and quartiles over {users} users", fontsize=9, color=MUTED)
+        return figure
+
+
+def ranks_when_lost(fates: pd.DataFrame, beams: int, levels: int | None = None) -> Figure:
+    """Draw at what rank the true next items were pruned: just outside the beam, or far behind?
+
+    Parameters
+    ----------
+    fates
+        status, level, rank: from `trialign.decode.fates`.
+    beams
+        Beam width, drawn as a line; items of smaller rank stay alive.
+    levels
+        Number of levels, the largest in the table if None.
+    """
+    levels = int(fates["level"].max()) if levels is None else levels
+    pruned = fates[fates["status"] == "pruned"]
+    with figure_style():
+        figure, axes = plt.subplots(figsize=(6.4, 3.4))
+        for level, name, colour in zip(range(1, levels + 1), level_names(levels), PALETTE, strict=False):
+            ranks = np.sort(pruned.loc[pruned["level"] == level, "rank"])
+            if not len(ranks):
+                continue
+            label = f"pruned at {name}: {len(ranks)} users, median rank {np.median(ranks):.0f}"
+            axes.step(ranks, np.arange(1, len(ranks) + 1) / len(ranks), where="post", color=colour, label=label)
+        axes.axvline(beams, color=MUTED, linestyle=":")
+        axes.annotate(
+            f"{beams} beams", (beams, 1.0), (4, 3), textcoords="offset points", fontsize=8, color=MUTED, ha="left"
+        )
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylim(0, 1.08)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set(
+            title="Rank of the true prefix where it was pruned",
+            xlabel="rank among the candidates of the level",
+            ylabel="share of those pruned",
+        )
+        if len(pruned):
+            axes.legend(loc="lower right", fontsize=8)
         return figure
 
 

@@ -1,7 +1,7 @@
 """The look shared by all figures: a colour-blind-safe palette, light grids, readable labels."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import matplotlib as mpl
 import numpy as np
@@ -16,7 +16,8 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F
 MUTED = "#7A7A7A"
 
 
-def figure_style() -> AbstractContextManager[None]:
+@contextmanager
+def figure_style() -> Iterator[None]:
     """Return a context in which figures take the project's look; nothing global changes.
 
     Examples
@@ -25,7 +26,7 @@ def figure_style() -> AbstractContextManager[None]:
     >>> with figure_style():
     ...     figure, axes = plt.subplots()
     """
-    return mpl.rc_context(
+    with mpl.rc_context(
         {
             "axes.prop_cycle": cycler(color=PALETTE),
             "axes.spines.top": False,
@@ -43,7 +44,12 @@ def figure_style() -> AbstractContextManager[None]:
             "savefig.dpi": 150,
             "figure.constrained_layout.use": True,
         }
-    )
+    ):
+        yield
+        interactive = mpl.is_interactive()
+    # The first figure of a notebook loads its backend, which switches interactive mode on. Leaving the context must not
+    # switch it off again: later figures would not be shown.
+    mpl.interactive(interactive)
 
 
 def show_image(axes: Axes, image: Image.Image | None, title: str = "", size: int = 160) -> None:
