@@ -8,15 +8,17 @@
 Embeddings: titles (T), or titles with brand and categories (TBC), of the items of a catalogue, by the packaged
 all-MiniLM-L6-v2, rows of length 1. One record a fit: ``tool``, ``text``, ``codebook_sizes``, ``cosine`` (mean over
 items, a list by level), ``relative_error``, ``items_colliding`` (share), ``perplexity`` (a list), ``neighbours`` (share
-of the ten nearest neighbours with the same prefix, by depth), ``purity`` (pairs with the same prefix that share the
-category, by depth), ``numbers`` (floats in the codebooks and networks), ``cosine_new_items`` (of a tenth of the items
-that a second fit did not see), ``fit_cpu_seconds`` (fit, codes and their resolution), ``items``, ``seed``.
+of the ten nearest neighbours with the same prefix, by depth), ``pair_agreement`` (share of the pairs with the same
+prefix that have the same category, by depth; TBC has the category in its text), ``numbers`` (floats in codebooks and
+networks), ``cosine_new_items`` (of a tenth of the items that a second fit did not see), ``fit_cpu_seconds`` (fit, codes
+and their resolution), ``items``, ``seed``.
 
 Other libraries: faiss, and vector-quantize-pytorch where it is installed (``pip install -c constraints.txt
 vector-quantize-pytorch``). CPU seconds are those of this process; run with OMP_NUM_THREADS=1.
 """
 
 import argparse
+import hashlib
 import json
 import resource
 import time
@@ -31,11 +33,11 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.numpy import load_file, save_file
-from tqdm import tqdm
 
 from trialign.datasets import load
 from trialign.embed.text import TextEmbedder
 from trialign.models import cache_folder
+from trialign.progress import tqdm
 from trialign.sids import (
     RQVAE,
     BalancedResidualKMeans,
@@ -105,6 +107,8 @@ def make_joint(sizes: Sequence[int], seed: int, **options: Any) -> JointResidual
 
 def faiss_residual(points: np.ndarray, sizes: Sequence[int], seed: int) -> Fitted:
     """Faiss's residual quantizer with its default beam, all levels refined together."""
+    if any(size & (size - 1) for size in sizes):
+        raise ValueError(f"faiss codes are whole bits: give powers of two instead of {list(sizes)}, or other --tools")
     quantizer = faiss.ResidualQuantizer(points.shape[1], _bits(sizes))
     quantizer.cp.seed = seed + 1
     quantizer.train(points)
@@ -182,7 +186,8 @@ def embeddings_of(dataset: str, text: str) -> tuple[np.ndarray, list[str]]:
     items = catalogue.items.fillna("").astype(str)
     columns = ["title"] if text == "T" else ["title", "brand", "category"]
     texts = [". ".join(part for part in row if part) for row in items[columns].itertuples(index=False, name=None)]
-    path = cache_folder() / "benchmarks" / f"{catalogue.name}-{text}.safetensors"
+    key = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
+    path = cache_folder() / "benchmarks" / f"{catalogue.name}-{text}-{key}.safetensors"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({"embeddings": TextEmbedder().embed(texts)}, path)
@@ -207,7 +212,7 @@ def measured(
         "items_colliding": float(collisions(fitted.codes)["items_colliding"]),
         "perplexity": code_usage(fitted.codes, sizes)["perplexity"].tolist(),
         "neighbours": preserved["preserved"].tolist(),
-        "purity": category_purity(fitted.codes, categories)["pair_agreement"].tolist(),
+        "pair_agreement": category_purity(fitted.codes, categories)["pair_agreement"].tolist(),
         "numbers": fitted.numbers,
         "cosine_new_items": new_items(name, points, sizes, seed),
         "fit_cpu_seconds": seconds,
@@ -227,14 +232,15 @@ def new_items(name: str, points: np.ndarray, sizes: Sequence[int], seed: int) ->
 def stream(items: int, dim: int, part: int, batch: int = 50_000) -> dict[str, float]:
     """Encode a part of a stream of made embeddings; return items a CPU second, and what all would take."""
     quantizer = ResidualKMeans((256, 256, 256), iterations=5).fit(next(_batches(1, batch, dim)))
-    seconds, before = 0.0, _peak_mib()
+    seconds, encoded, before = 0.0, 0, _peak_mib()
     for points in tqdm(_batches(-(-part // batch), batch, dim), total=-(-part // batch), unit="batch"):
         start = time.process_time()
         quantizer.encode(points)
         seconds += time.process_time() - start
-    speed = part / seconds
+        encoded += len(points)
+    speed = encoded / seconds
     return {
-        "items_measured": part,
+        "items_measured": encoded,
         "dim": dim,
         "items_per_cpu_second": speed,
         "cpu_seconds_for_all": items / speed,

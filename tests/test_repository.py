@@ -101,7 +101,7 @@ def test_readme_commands_exist():
     targets = [shlex.split(line, comments=True)[1] for line in lines if line.startswith("make ")]
     assert {"demo", "test"} <= set(targets) <= make_targets()
     commands = {shlex.split(line, comments=True)[1] for line in lines if line.startswith("trialign ")}
-    assert commands <= {"run", "sweep", "report", "data", "lab"}
+    assert commands <= {"run", "sweep", "report", "data", "lab", "tokenize"}
     linked = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", readme)
     assert linked
     assert [path for path in linked if not (ROOT / path).exists()] == []

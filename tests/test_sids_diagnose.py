@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trialign.sids import ProductQuantizer, ResidualKMeans, SemanticIds, resolve_collisions
-from trialign.sids.choice import new_quantizer
+from trialign.sids.build import new_quantizer
 from trialign.sids.diagnose import Diagnostics, diagnose
 from trialign.sids.diagnostics import reconstruction_by_depth
 from trialign.sids.diagnostics_schema import TABLES, json_schema

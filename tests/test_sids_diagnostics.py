@@ -287,3 +287,12 @@ def test_layout_edges():
 def test_code_features_weigh_early_codes_more():
     features = code_features(np.array([[1, 0, -1], [0, 1, 1]]), (2, 2, 2))
     assert features.tolist() == [[0, 1, 0.5, 0, 0, 0], [1, 0, 0, 0.5, 0, 0.25]]
+
+
+def test_items_without_a_known_category_say_nothing_about_purity():
+    codes = np.array([[0], [0], [0], [1], [1]])
+    table = category_purity(codes, ["", "", "", "a", "b"])
+    assert table[["prefixes", "purity", "pair_agreement"]].to_numpy().tolist() == [[1, 0.5, 0.0]]
+    unknown = category_purity(codes, [""] * 5)
+    assert unknown["prefixes"].tolist() == [0]
+    assert unknown[["purity", "purity_chance", "pair_agreement", "pair_chance"]].isna().all(axis=None)

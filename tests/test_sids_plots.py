@@ -1,6 +1,7 @@
 """Figures of Semantic IDs: they draw what the tables say, with untrusted names as plain text."""
 
 import itertools
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,13 +42,6 @@ def legend_names(figure):
 
 def panel_titles(figure):
     return [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes]
-
-
-def test_loss_curves():
-    loss = pd.DataFrame({"epoch": [1, 2], "reconstruction": [0.4, 0.2], "commitment": [0.3, 0.1], "restarted": [1, 0]})
-    figure = drawn(plots.loss_curves(loss))
-    assert panel_titles(figure) == ["Reconstruction loss", "Commitment loss"]
-    assert figure.axes[0].lines[0].get_ydata().tolist() == [0.4, 0.2]
 
 
 def test_reconstruction_curves_name_every_curve():
@@ -109,20 +103,6 @@ def test_a_layout_of_a_sample_says_so_and_colours_the_right_items():
     figure = drawn(plots.layout_panels(sample, ["a", "b"] * 500))
     assert legend_names(figure) == ["b"]
     assert figure.get_suptitle() == "t-SNE of 2 of 1,000 items, drawn at random; numbers are of these"
-
-
-def test_probe_bars_are_grouped_by_where():
-    rows = [
-        {"representation": name, "attribute": attribute, "where": where, "accuracy": accuracy, "majority": 0.2}
-        for name, accuracy in (("embedding", 0.9), ("$from SIDs", 0.6))
-        for attribute, where in (("brand", "text"), ("colour", "image"), ("shape", "image"))
-    ]
-    probes = pd.DataFrame(rows).assign(low=lambda table: table["accuracy"] - 0.1, high=lambda table: table["accuracy"])
-    figure = drawn(plots.probe_bars(probes))
-    assert panel_titles(figure) == ["In the image only", "In the text only"]
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["colour", "shape"]
-    assert [bar.get_width() for bar in figure.axes[0].patches] == [0.9, 0.9, 0.6, 0.6]
-    assert legend_names(figure) == ["embedding", "$from SIDs", "majority"]
 
 
 def test_prefix_mosaic_shows_the_largest_prefixes_and_asks_for_no_other_image():
@@ -280,3 +260,15 @@ def test_degradation_panels_draw_means_intervals_and_seeds(measured):
     cosine = scd.table[scd.table["measure"] == "cosine"]
     np.testing.assert_allclose(means.get_offsets()[:, 0], cosine["mean"])
     assert legend_names(figure)[0].startswith("mean of 3 seeds, 95 % interval")
+
+
+def test_intervals_of_the_degradation_lie_inside_their_panel_and_shares_between_0_and_1(measured):
+    *_, scd = measured
+    wide = scd.table.assign(low=scd.table["mean"] - 3, high=scd.table["mean"] + 3)
+    figure = drawn(degradation_panels(replace(scd, table=wide)))
+    for axes, measure in zip(figure.axes, wide["measure"].unique()):
+        ends = np.array([segment[:, 0] for segment in axes.collections[1].get_segments()])
+        assert axes.get_xlim()[0] < ends.min()
+        assert ends.max() < axes.get_xlim()[1]
+        assert ends.max() == 1
+        assert (ends.min() == 0) == (measure in {"items_colliding", "neighbours", "purity"})

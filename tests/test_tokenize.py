@@ -19,7 +19,7 @@ from trialign.decode.trie import Trie
 from trialign.embed.cache import EmbeddingCache, is_joint
 from trialign.embed.files import EmbeddedItems, read_embeddings
 from trialign.embed.fusion import FusedEmbedder
-from trialign.sids import QUANTIZERS, PerModality, SemanticIds, load_quantizer
+from trialign.sids import QUANTIZERS, JointResidualKMeans, PerModality, SemanticIds, collisions, load_quantizer
 from trialign.sids.build import build_quantizer
 from trialign.sids.tokenization import Tokenization, check_target
 
@@ -428,3 +428,13 @@ def test_items_are_chosen_and_joined_with_their_rows():
     assert joined.item_ids == ["b", "a"]
     np.testing.assert_array_equal(joined.embeddings, [[0, 1], [1, 0]])
     assert joined.keys.shape == (2, 32)
+
+
+def test_the_recorded_error_is_that_of_the_saved_quantizer():
+    points = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
+    items = EmbeddedItems([str(row) for row in range(200)], points, {})
+    quantizer = JointResidualKMeans((8, 8, 8), rounds=4, progress=False)
+    made = Tokenization.fit(items, quantizer, "reassign")
+    error = np.square(points - quantizer.reconstruct(made.sids.codes), dtype=np.float64).sum(axis=1).mean()
+    assert made.sids.resolution["squared_error_after"] == pytest.approx(error)
+    assert collisions(made.sids.codes)["items_colliding"] == 0

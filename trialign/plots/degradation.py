@@ -16,13 +16,14 @@ from trialign.sids.degradation import MEASURES, Degradation
 _TITLES = {
     "cosine": "Cosine to its own embedding",
     "items_colliding": "Items that share their codes",
-    "neighbours": "Neighbours, first code",
+    "neighbours": "Own neighbours, first code",
     "purity": "Category purity, first code",
     "recovered_image": "Image-only attributes read",
     "recovered_text": "Text-only attributes read",
     "recovered_both": "Attributes in both read",
     "recovered_category": "Category read",
 }
+_SHARES = ("items_colliding", "neighbours", "purity")
 _COLUMNS = 4
 
 
@@ -30,7 +31,8 @@ def degradation_panels(degradation: Degradation) -> Figure:
     """Draw each measure in a panel of its own, one row a representation.
 
     A dot is the mean over seeds, a line its 95 % interval by Student's t, small dots the single seeds; an open diamond
-    is the same measure of the embedding itself, a dashed tick what chance would give.
+    is the same measure of the embedding itself, a dashed tick what chance would give. No measure can be above 1 and no
+    share below 0: an interval ends there.
 
     Parameters
     ----------
@@ -50,7 +52,9 @@ def degradation_panels(degradation: Degradation) -> Figure:
             axes.set_visible(False)
         for axes, measure in zip(panels.flat, measures):
             seeds = degradation.by_seed[degradation.by_seed["measure"] == measure]
-            _draw(axes, table[table["measure"] == measure], seeds, names)
+            rows = table[table["measure"] == measure]
+            possible = rows[["low", "high"]].clip(lower=0 if measure in _SHARES else None, upper=1)
+            _draw(axes, rows.assign(low=possible["low"], high=possible["high"]), seeds, names)
             axes.set_title(_TITLES[measure], fontsize=10)
         for axes in panels[:, 0]:
             axes.set_yticks(range(len(names)), [textwrap.fill(shorten(name, 50), 24) for name in names])
@@ -81,8 +85,8 @@ def _draw(axes: Axes, table: pd.DataFrame, seeds: pd.DataFrame, names: list[str]
         axes.annotate(
             f"{mean:.2f}", (mean, height), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7.5
         )
-    # The intervals of three seeds can be wider than the measure itself: the dots say how wide the panel is.
-    drawn = pd.concat([table["mean"], seeds["value"], table["embedding"], table["chance"]]).dropna()
+    columns = ["mean", "low", "high", "embedding", "chance"]
+    drawn = pd.concat([seeds["value"], *(table[column] for column in columns)]).dropna()
     margin = max(0.12 * float(drawn.max() - drawn.min()), 0.01)
     axes.set_xlim(float(drawn.min()) - margin, float(drawn.max()) + margin)
     axes.grid(axis="y", visible=False)

@@ -1,4 +1,4 @@
-"""The tree of prefixes with the items in it: rows of a mosaic, the steps of one item, and the whole tree as a map."""
+"""Items below their prefixes: rows of a mosaic, and the steps of one item."""
 
 from collections.abc import Callable, Sequence
 

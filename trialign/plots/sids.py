@@ -20,29 +20,8 @@ from trialign.plots.style import MUTED, PALETTE, figure_style, level_names, shor
 from trialign.sids.diagnostics import code_counts, code_usage
 from trialign.sids.layout import LayoutComparison
 
-#: Groups of a layout that get a colour of their own; the rest is drawn in grey as "other".
+#: Groups of a layout that get a colour and a marker of their own; the rest is drawn in grey as "other".
 NAMED_GROUPS = 8
-
-_WHERE = {
-    "image": "in the image only",
-    "text": "in the text only",
-    "both": "in image and text",
-    "category": "category",
-}
-
-
-def loss_curves(loss: pd.DataFrame) -> Figure:
-    """Draw the losses of a quantizer by epoch, one panel a loss; `loss` has ``epoch`` and one column a loss."""
-    columns = [name for name in ("reconstruction", "commitment") if name in loss]
-    labels = {"reconstruction": "share of variance lost", "commitment": "squared distance to codes"}
-    with figure_style():
-        figure, panels = plt.subplots(1, len(columns), figsize=(4.2 * len(columns), 3.0), squeeze=False)
-        for axes, name, colour in zip(panels[0], columns, PALETTE):
-            axes.plot(loss["epoch"], loss[name], color=colour, linewidth=2)
-            axes.set(title=f"{name.capitalize()} loss", xlabel="epoch", ylabel=labels[name])
-            axes.set_ylim(0, 1.08 * loss[name].max() or 1)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        return figure
 
 
 def reconstruction_curves(tables: Mapping[str, pd.DataFrame]) -> Figure:
@@ -176,7 +155,7 @@ def _annotate_lift(axes: Axes, depths: pd.Series, values: pd.Series, chances: pd
         axes.annotate(text, (depth, value), xytext=(5, 3), textcoords="offset points", fontsize=9)
 
 
-def layout_panels(comparison: LayoutComparison, categories: Sequence[str], named_groups: int = NAMED_GROUPS) -> Figure:
+def layout_panels(comparison: LayoutComparison, categories: Sequence[str]) -> Figure:
     """Draw layouts side by side, coloured by category, with trustworthiness and silhouette below each.
 
     Parameters
@@ -184,12 +163,10 @@ def layout_panels(comparison: LayoutComparison, categories: Sequence[str], named
     comparison
         Of `trialign.sids.layout.compare_layouts`; where it is of a sample, the figure says so.
     categories
-        One a row of the whole catalogue.
-    named_groups
-        The most common categories that get a colour and a marker; all others are grey.
+        One a row of the whole catalogue. The `NAMED_GROUPS` most common get a colour and a marker; all others are grey.
     """
     labels = np.asarray(categories, dtype=str)[comparison.rows]
-    common = pd.Series(labels).value_counts().index[: min(named_groups, len(PALETTE))].tolist()
+    common = pd.Series(labels).value_counts().index[:NAMED_GROUPS].tolist()
     scores = comparison.scores.set_index("representation")
     size = float(np.clip(4000 / max(1, len(labels)), 4, 22))
     with figure_style():
@@ -222,56 +199,3 @@ def _scatter(
     if rest.any():
         handles.append(Line2D([], [], color="#C4C4C4", marker="o", linestyle="", markersize=7))
     return handles
-
-
-def probe_bars(probes: pd.DataFrame) -> Figure:
-    """Draw what a linear probe reads of each attribute, one bar a representation, grouped by where it can be seen.
-
-    Parameters
-    ----------
-    probes
-        Table of `trialign.sids.probes.compare_probes`. Bars are accuracies with 95 % intervals; the black tick on
-        each is the majority baseline.
-    """
-    names = list(dict.fromkeys(probes["representation"]))
-    groups = [where for where in _WHERE if where in set(probes["where"])]
-    attributes = {where: list(dict.fromkeys(probes.loc[probes["where"] == where, "attribute"])) for where in groups}
-    heights = [max(1, len(attributes[where])) for where in groups]
-    bar = 0.8 / len(names)
-    with figure_style():
-        figure, panels = plt.subplots(
-            len(groups),
-            1,
-            figsize=(7.4, 1.4 + sum(heights) * (0.16 + 0.17 * len(names)) + 0.3 * len(groups)),
-            sharex=True,
-            squeeze=False,
-            height_ratios=heights,
-        )
-        for axes, where in zip(panels[:, 0], groups):
-            order = {attribute: place for place, attribute in enumerate(attributes[where])}
-            part = probes[probes["where"] == where]
-            for number, (name, colour) in enumerate(zip(names, cycle(PALETTE))):
-                table = part[part["representation"] == name]
-                places = table["attribute"].map(order).to_numpy(dtype=float) + (number - (len(names) - 1) / 2) * bar
-                _accuracy_bars(axes, places, table, bar, colour)
-            axes.set_yticks(range(len(order)), [shorten(attribute) for attribute in order])
-            axes.set_title(_WHERE[where].capitalize())
-            axes.set_ylim(len(order) - 0.5, -0.5)
-            axes.grid(axis="y", visible=False)
-            plain_text(axes.get_yticklabels())
-        panels[-1, 0].set(xlabel="accuracy of a linear probe on held-out items", xlim=(0, 1.02))
-        handles: list[Line2D] = [Line2D([], [], color=colour, linewidth=7) for _, colour in zip(names, cycle(PALETTE))]
-        handles.append(Line2D([], [], color="black", marker="|", linestyle="", markersize=9, markeredgewidth=2))
-        columns = 5 if max(map(len, names)) < 12 else 2  # long names side by side would leave the figure
-        draw_legend(
-            figure, handles, [*names, "majority"], loc="outside lower center", ncols=min(columns, len(names) + 1)
-        )
-        return figure
-
-
-def _accuracy_bars(axes: Axes, places: np.ndarray, table: pd.DataFrame, height: float, colour: str) -> None:
-    spread = np.abs(table[["low", "high"]].to_numpy().T - table["accuracy"].to_numpy())
-    style = {"ecolor": MUTED, "elinewidth": 1, "capsize": 1.5}
-    axes.barh(places, table["accuracy"], height=height * 0.92, color=colour, xerr=spread, error_kw=style)
-    half = height * 0.46
-    axes.vlines(table["majority"], places - half, places + half, color="black", linewidth=2)

@@ -10,6 +10,9 @@ from jaxtyping import Float, Int
 #: Rows searched at once: the candidates of all their beams should stay in the processor's cache.
 ROWS = 256
 
+#: Beams of all rows searched at once, at most: bounds the memory of wide searches.
+BEAMS = 4096
+
 #: Up to so many smallest scores, a pass for each one is faster than a partition of the row.
 FEW = 8
 
@@ -22,14 +25,17 @@ def search(
     width: int,
     keep: int,
 ) -> Int[np.ndarray, "items keep levels"]:
-    """Return the `keep` nearest code tuples that a beam of that width finds, nearest first."""
+    """Return the `keep` best code tuples that a beam of that width finds, best first.
+
+    Best is the least ``||x - sum_h c_h||^2 + prefix_weight ||x - c_1||^2``.
+    """
     scores = _PairScores(group_of, codebooks, prefix_weight)
-    return np.concatenate(
-        [
-            _search_rows(scores.of(points[start : start + ROWS]), scores, width, keep)
-            for start in range(0, len(points), ROWS)
-        ]
-    )
+    rows = max(1, min(ROWS, BEAMS // width))
+    parts = [
+        _search_rows(scores.of(points[start : start + rows]), scores, width, keep)
+        for start in range(0, len(points), rows)
+    ]
+    return np.concatenate(parts)
 
 
 class _PairScores:

@@ -158,7 +158,7 @@ def nearest_neighbours(
 def category_purity(
     codes: Int[np.ndarray, "items depth"], categories: Sequence[str], seed: int = 0, permutations: int = 5
 ) -> pd.DataFrame:
-    """Ask whether items that share a prefix share a category.
+    """Ask whether items that share a prefix share a category; items whose category is "" (unknown) are left out.
 
     A prefix of one item is pure without meaning anything, so purity stands beside the purity of shuffled categories,
     and beside a figure for pairs of items, which single items do not enter.
@@ -169,11 +169,17 @@ def category_purity(
         One row a depth: ``depth``; ``prefixes`` in use; ``purity``, the share of items in the most common category of
         their prefix; ``purity_chance``, its mean over shuffled categories; ``pair_agreement``, the share of pairs of
         items with the same prefix that have the same category (NaN without such pairs); ``pair_chance``, the same for
-        all pairs.
+        all pairs. Where no category is known, ``prefixes`` is 0 and the others are NaN.
     """
     if len(categories) != len(codes):
         raise ValueError(f"{len(categories)} categories for {len(codes)} items; give one category a row")
-    labels = pd.factorize(np.asarray(categories, dtype=object), use_na_sentinel=False)[0]
+    known = np.asarray(categories, dtype=object) != ""
+    if not known.any():
+        measures = ("purity", "purity_chance", "pair_agreement", "pair_chance")
+        depths = range(1, np.asarray(codes).shape[1] + 1)
+        return pd.DataFrame([{"depth": depth, "prefixes": 0, **dict.fromkeys(measures, np.nan)} for depth in depths])
+    codes = np.asarray(codes)[known]
+    labels = pd.factorize(np.asarray(categories, dtype=object)[known], use_na_sentinel=False)[0]
     generator = np.random.default_rng(seed)
     shuffled = [generator.permutation(labels) for _ in range(permutations)]
     pair_chance = _ratio(_pairs(np.bincount(labels)), _pairs(np.array([len(labels)])))

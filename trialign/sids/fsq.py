@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from trialign.sids.quantizer import check_codebook_sizes, check_embeddings
-from trialign.sids.residual import ResidualQuantizer, nearest_codes
+from trialign.sids.residual import ResidualQuantizer, fitting_sample, nearest_codes
 
 #: Most items on which directions and grids are fitted; more would cost time and change little.
 SAMPLE = 65_536
@@ -75,11 +75,7 @@ class ResidualFSQ(ResidualQuantizer):
         """
         points = check_embeddings(embeddings)
         sizes = check_codebook_sizes(self.codebook_sizes, len(points))
-        if len(points) > SAMPLE:
-            rows = np.random.default_rng(self.seed).choice(len(points), SAMPLE, replace=False)
-            residual = points[np.sort(rows)]
-        else:
-            residual = points.copy()
+        residual = np.array(fitting_sample(points, SAMPLE, self.seed))
         codebooks = []
         for size in sizes:
             codebook = fitted_grid(residual, size)

@@ -191,7 +191,10 @@ class JointResidualKMeans:
         return self.beams(embeddings, 1)[:, 0]
 
     def beams(self, embeddings: Float[np.ndarray, "items dim"], width: int) -> Int[np.ndarray, "items width levels"]:
-        """Return the best `width` code tuples of each embedding as a beam search finds them, nearest first."""
+        """Return the best `width` code tuples of each embedding that a beam search finds, the best first.
+
+        Best is the least squared distance, with that to the first level's vector added `prefix_weight` times.
+        """
         require_fitted(self)
         points = check_embeddings(embeddings, self.n_features_in_)
         width = min(width, prod(len(codebook) for codebook in self.codebooks_))

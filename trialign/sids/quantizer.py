@@ -25,7 +25,7 @@ class Quantizer(Protocol):
     codebook_sizes
         Number of codes of each level, first level first.
     codebooks_
-        One float32 array of shape (codebook_size, latent) a level, in the space in which codes are chosen.
+        One float32 array a level, its first axis the codes, in the space in which codes are chosen.
     """
 
     codebooks_: list[np.ndarray]
@@ -40,11 +40,11 @@ class Quantizer(Protocol):
         ...
 
     def encode(self, embeddings: Float[np.ndarray, "items dim"]) -> Int[np.ndarray, "items levels"]:
-        """Return the codes (int64) of each embedding, greedily level by level."""
+        """Return the codes (int64) of each embedding; greedily level by level, or as the quantizer says."""
         ...
 
     def beams(self, embeddings: Float[np.ndarray, "items dim"], width: int) -> Int[np.ndarray, "items width levels"]:
-        """Return the best `width` code tuples of each embedding as a beam search finds them, nearest first."""
+        """Return the best `width` code tuples of each embedding that a search finds, the best first."""
         ...
 
     def reconstruct(

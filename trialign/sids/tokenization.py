@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from trialign.folders import remove_leftovers, replace_folder, writing
 from trialign.provenance import changed_outputs, plain, sha256, versions
 from trialign.sids import JointResidualKMeans, SemanticIds, collisions, load_quantizer, resolve_collisions
 from trialign.sids.diagnostics import code_usage, reconstruction_by_depth
-from trialign.sids.extension import extend
+from trialign.sids.extension import Method, extend
 from trialign.sids.quantizer import RECORD, Quantizer
 
 #: What a tokenization's folder holds; the cache of embeddings only until the folder is whole.
@@ -31,8 +31,6 @@ SIDS, QUANTIZER, EMBEDDINGS, MANIFEST, CACHE = (
 
 #: How a manifest says that `Tokenization.save` wrote it.
 MADE_BY = "trialign tokenize"
-
-Method = Literal["suffix", "reassign", "none"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +86,9 @@ class Tokenization:
         sids = _resolved(codes, quantizer, items, method)
         if method == "reassign" and isinstance(quantizer, JointResidualKMeans):
             quantizer.refit(items.embeddings, sids.codes)  # items that moved pull their new codes' vectors along
+            gap = items.embeddings - quantizer.reconstruct(sids.codes)
+            error = float(np.square(gap, dtype=np.float64).sum(axis=1).mean())
+            sids = replace(sids, resolution={**sids.resolution, "squared_error_after": error})
         seconds = {"fit": fitted - started, "encode and resolve": time.perf_counter() - fitted}
         return cls(sids, quantizer, items, items.inputs, seconds)
 
