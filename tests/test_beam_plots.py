@@ -61,6 +61,17 @@ def test_tree_shows_items_best_first_and_marks_the_true_one(catalogue, found):
     assert "level 3" in written and "level 4" not in written
 
 
+def test_tree_does_not_count_masked_prefixes_as_pruned(catalogue):
+    """Of the three first codes one is masked; of the two others a beam of one keeps one."""
+    trie = Trie.build(np.array([[0, 6], [1, 7], [2, 8]]))
+    answer = search(MODELS["qwen3"], trie, [[25]], beams=1, top_k=1, record=True, masked=[np.array([2])])
+    written = words(beam_tree(answer.records[0], answer.items[0], catalogue))
+    assert [text.split("\n")[0] for text in written if "alive ·" in text] == [
+        "1 alive · 1 pruned",
+        "1 alive · 0 pruned",
+    ]
+
+
 def test_tree_says_where_the_true_item_was_lost(catalogue, found):
     record = found.records[0]
     lost = {item: where_lost(record, item) for item in range(60) if item not in found.items[0]}
@@ -125,6 +136,13 @@ def test_ranks_of_lost_items_are_drawn_by_level():
     assert "6 beams" in written
     assert figure.axes[0].lines[0].get_xdata().tolist() == [9, 30]
     words(ranks_when_lost(table[3:], beams=6))
+
+
+def test_ranks_of_more_levels_than_colours_are_all_drawn():
+    levels = np.arange(1, 11)
+    table = pd.DataFrame({"status": "pruned", "level": levels, "rank": 10 + levels})
+    written = words(ranks_when_lost(table, beams=6))
+    assert sum(text.startswith("pruned at") for text in written) == 10
 
 
 def test_later_figures_of_a_notebook_are_shown_too():

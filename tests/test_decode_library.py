@@ -50,7 +50,7 @@ def generate(model, trie, prompt, beams, **constraint):
 def test_generate_finds_the_same_beams(family, way, catalogue):
     model, trie, beams = MODELS[family], Trie.build(catalogue), 7
     for prompt in ([20, 33, 21, 37], [25]):
-        start = 1 if family == "t5" else len(prompt)
+        start = 1 if model.config.is_encoder_decoder else len(prompt)
         constraint = {
             "function": {"prefix_allowed_tokens_fn": prefix_allowed_tokens_fn(trie, start, END)},
             "processor": {"logits_processor": LogitsProcessorList([TrieLogitsProcessor(trie, start, END)])},

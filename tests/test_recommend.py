@@ -1,8 +1,11 @@
 """The recommender (prompts as in training, save and load, validation, exact search) and the explorers."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from trialign.backbone import make_backbone
@@ -100,6 +103,17 @@ def test_validation_measures_the_validation_items(catalogue, recommender):
     metrics = recommender.validation(leave_one_out(catalogue), users=4)(recommender.model)
     assert set(metrics) == {"recall@5", "ndcg@5", "recall@10", "ndcg@10"}
     assert metrics["recall@10"] == 1, "ten beams hold all six items"
+
+
+def test_validation_searches_with_the_model_it_is_given(catalogue, recommender):
+    split, other = leave_one_out(catalogue), copy.deepcopy(recommender.model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    own = GenerativeRecommender(other, recommender.vocabulary, recommender.sids, max_history=3).validation(split)(other)
+    validate = recommender.validation(split)
+    assert validate(other) == own
+    assert validate(recommender.model) != own
 
 
 def test_the_beam_explorer_answers_and_escapes_titles(catalogue, recommender):

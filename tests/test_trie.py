@@ -159,10 +159,30 @@ def test_a_saved_trie_is_opened_without_being_read(tmp_path):
     assert again.leaves_of(np.arange(5)).tolist() == trie.leaves_of(np.arange(5)).tolist()
 
 
+@pytest.mark.parametrize(
+    ("name", "kept", "message"),
+    [
+        ("child_offsets", 10, "has 10 entries, but 11"),
+        ("item_first", 3, "has 3 entries, but 10"),
+        ("item_last", 0, "has 0 entries, but 10"),
+        ("item_order", 4, "has 4 entries, but 5"),
+        ("level_tokens", 7, "has 7 entries, but 8"),
+        ("level_starts", 5, "has 5 entries, but 6"),
+    ],
+)
+def test_an_array_that_does_not_fit_the_others_is_named(tmp_path, name, kept, message):
+    trie = Trie.build(SEQUENCES)
+    trie.save(tmp_path)
+    np.save(tmp_path / f"{name}.npy", getattr(trie, name)[:kept])
+    with pytest.raises(ValueError, match=rf"{name}.npy {message}"):
+        Trie.load(tmp_path)
+
+
 def test_a_broken_folder_is_named(tmp_path):
-    Trie.build(SEQUENCES).save(tmp_path)
-    np.save(tmp_path / "item_first.npy", np.zeros(3, dtype=np.int32))
-    with pytest.raises(ValueError, match=r"item_first.npy has 3 entries, but 10"):
+    trie = Trie.build(SEQUENCES)
+    trie.save(tmp_path)
+    np.save(tmp_path / "level_starts.npy", trie.level_starts + 1)
+    with pytest.raises(ValueError, match=r"level_starts.npy ends with 11, but there are 10 nodes"):
         Trie.load(tmp_path)
     (tmp_path / "columns.npy").unlink()
     with pytest.raises(FileNotFoundError, match=r"columns.npy not found"):
@@ -190,6 +210,11 @@ def test_bad_masks_are_refused():
     trie = Trie.build(SEQUENCES)
     with pytest.raises(ValueError, match="user 1"):
         trie.mask([np.array([0]), np.array([5])])
+    with pytest.raises(ValueError, match="user 0 must be integer item rows, got bool"):
+        trie.mask([np.array([False, True, False, False, False])])
+    with pytest.raises(ValueError, match="user 0 must be integer item rows, got float64"):
+        trie.mask([np.array([1.5])])
+    assert not trie.mask([[]])
     with pytest.raises(ValueError, match="each of 5 items"):
         trie.mask(allowed=np.ones(4, dtype=bool))
     with pytest.raises(ValueError, match=r"item rows must lie in 0\.\.4"):

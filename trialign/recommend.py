@@ -104,7 +104,7 @@ class GenerativeRecommender:
         )
 
     def validation(self, split: Split, *, users: int = 300, seed: int = 0) -> Callable[..., dict[str, float]]:
-        """Return what a `Trainer` calls to validate: metrics on the validation items of users drawn once.
+        """Return what a `Trainer` calls with its model: metrics on the validation items of users drawn once.
 
         Parameters
         ----------
@@ -117,11 +117,13 @@ class GenerativeRecommender:
         """
         drawn = np.random.default_rng(seed).permutation(len(split.users))[:users]
         histories = split.histories("validation")
-        chosen, targets = [histories[user] for user in drawn], split.validation[drawn]
+        prompts, targets = [self.prompt(histories[user]) for user in drawn], split.validation[drawn]
 
-        def validate(_model: PreTrainedModel | PeftModel) -> dict[str, float]:
-            ranked = self.recommend(chosen, beams=20, top_k=10, progress=False).items
-            return ranking_metrics(ranked, targets).mean().to_dict()
+        def validate(model: PreTrainedModel | PeftModel) -> dict[str, float]:
+            found = beam_search(
+                model, self.trie, prompts, beams=20, top_k=10, progress=False, pad_token_id=self.vocabulary.pad_token_id
+            )
+            return ranking_metrics(found.items, targets).mean().to_dict()
 
         return validate
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import nn
 
-from trialign.decode.mask import ItemMask, MaskMaker
+from trialign.decode.mask import ItemMask, MaskMaker, checked_rows
 from trialign.decode.models import PrefixReader, inference
-from trialign.decode.readers import Readers
+from trialign.decode.readers import Readers, check_prompts
 from trialign.decode.record import Candidates, SearchRecord, search_records
 from trialign.decode.strategies import Best, Strategy
 from trialign.decode.trie import Trie
@@ -57,16 +57,15 @@ def beam_search(
     Parameters
     ----------
     model
-        A causal language model (Qwen2, Qwen3, Llama, Mistral, GPT-2) or T5, plain or wrapped by peft, on any device,
-        in any floating type.
+        A causal language model (Qwen2, Qwen3, Llama, Mistral, GPT-2) or T5, plain or with a LoRA-like adapter of peft,
+        on any device, in any floating type.
     trie
         The semantic IDs of the catalogue as token sequences.
     prompts
         Token ids, one prompt a user, each with at least one token (an empty history still has its start token).
     beams
         Number of prefixes kept at each level: one number, or one for each level, the last of which holds for all
-        deeper ones. With as many beams as the trie has prefixes at its widest level the search is exact; with one it
-        is greedy.
+        deeper ones. With as many beams as the trie has leaves the search is exact; with one it is greedy.
     top_k
         Number of items returned a user.
     strategy
@@ -92,8 +91,8 @@ def beam_search(
     Raises
     ------
     ValueError
-        If the model's type is unknown, a prompt is empty, `masked` or `allowed` has a wrong length, or a number is
-        below 1.
+        If the model's type or adapter is unknown, a prompt is empty or too long for the model's sliding window,
+        `masked` or `allowed` has a wrong length or type, or a number is below 1.
 
     Notes
     -----
@@ -110,6 +109,8 @@ def beam_search(
         raise ValueError(f"beams, top_k and batch_size must be at least 1, got {beams}, {top_k}, {batch_size}")
     if masked is not None and len(masked) != len(prompts):
         raise ValueError(f"masked must hold one array a prompt: {len(masked)} arrays for {len(prompts)} prompts")
+    check_prompts(prompts)
+    masked_rows = None if masked is None else checked_rows(masked, trie.n_items)
     items = np.full((len(prompts), top_k), -1, dtype=np.int64)
     log_probabilities = np.full((len(prompts), top_k), -np.inf, dtype=np.float32)
     records: list[SearchRecord | None] = [None] * len(prompts)
@@ -119,10 +120,10 @@ def beam_search(
     with inference(model), tqdm(total=len(prompts), unit="user", desc="beam search", disable=not progress) as bar:
         readers = Readers(model, [trie.vocabulary(level) for level in range(1, trie.depth + 1)], pad_token_id)
         for users in np.split(order, range(batch_size, len(order), batch_size)) if len(order) else []:
-            mask = make_mask([masked[user] for user in users] if masked is not None else [])
+            mask = make_mask([masked_rows[user] for user in users] if masked_rows is not None else [])
             leaves, scores, priorities, steps = search(readers([prompts[user] for user in users]), mask, users)
             items[users], log_probabilities[users] = _items_of_leaves(trie, mask, leaves, scores, priorities, top_k)
-            for user, user_record in zip(users, search_records(trie, steps)) if record else ():
+            for user, user_record in zip(users, search_records(mask, steps)) if record else ():
                 records[user] = user_record
             bar.update(len(users))
     return Beams(items, log_probabilities, [some for some in records if some is not None])

@@ -159,7 +159,7 @@ class DecoderOnlyReader:
     Raises
     ------
     ValueError
-        If a prompt is longer than the model's sliding window.
+        If a prompt and its longest continuation do not fit into the model's sliding window.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class DecoderOnlyReader:
         self.family: Family = FAMILIES[model.config.model_type](model)
         self.output = output
         self.ids, mask = padded(prompts, pad_token_id, model.device)
-        _check_window(model, self.ids.shape[1])
+        _check_window(model, self.ids.shape[1], len(output.tokens))
         self.bias = padding_bias(mask, model.dtype)
         self.lengths = mask.sum(1)
         self.columns = Columns(len(prompts), model.device)
@@ -243,9 +243,15 @@ def _causal(
     return attended.transpose(1, 2).flatten(2)
 
 
-def _check_window(model: PreTrainedModel, length: int) -> None:
-    """Refuse prompts that a sliding-window layer would cut: here every layer sees the whole prompt."""
+def _check_window(model: PreTrainedModel, length: int, depth: int) -> None:
+    """Refuse prompts that a sliding-window layer would cut: here every layer sees the whole prompt.
+
+    The last of `depth` tokens is never read, and the one before it must still see the first of the prompt.
+    """
     window = getattr(model.config, "sliding_window", None)
     slides = "sliding_attention" in (getattr(model.config, "layer_types", None) or ["sliding_attention"])
-    if window is not None and slides and length >= window:
-        raise ValueError(f"a prompt has {length} tokens, the model's sliding window {window}: shorten the history")
+    if window is not None and slides and length + depth - 1 > window:
+        raise ValueError(
+            f"a prompt has {length} tokens, but at most {window - depth + 1} fit into the model's sliding window "
+            f"{window} with semantic IDs of up to {depth} tokens: shorten the history"
+        )

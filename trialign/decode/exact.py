@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import nn
 
 from trialign.decode.models import PrefixReader, inference
-from trialign.decode.readers import Readers
+from trialign.decode.readers import Readers, check_prompts
 from trialign.decode.trie import Trie
 
 
@@ -31,11 +31,17 @@ def score_all(model: nn.Module, trie: Trie, prompt: Sequence[int], *, chunk: int
     ndarray
         Natural logarithm of each item's probability, float64, by item row; their exponentials sum to 1.
 
+    Raises
+    ------
+    ValueError
+        If the model's type or adapter is not one that the search knows, or the prompt is empty or too long for it.
+
     Notes
     -----
     Probabilities are those of `trialign.decode.beam_search`: normalized over the trie's children at each step, shared
     equally by items with the same sequence. A prefix with one child has probability 1 for it and needs no model.
     """
+    check_prompts([prompt])
     step_scores = np.zeros(trie.n_nodes)
     branching = np.flatnonzero(np.diff(trie.child_offsets) > 1)
     # In the order of the items, so that the prefixes of a chunk share their ancestors.

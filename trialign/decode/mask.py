@@ -47,6 +47,11 @@ class ItemMask:
         """Tell which positions of `item_order` hold an item that the user (first axis) may be given."""
         return self._masked_between(positions, positions + 1) == 0
 
+    def of_user(self, user: int) -> "ItemMask":
+        """Return the mask of one of the users alone."""
+        first, last = np.searchsorted(self.keys, np.array([user, user + 1]) * self.trie.n_items)
+        return ItemMask(self.trie, self.keys[first:last] - user * self.trie.n_items, self.hidden_before)
+
     def _masked_between(
         self, first: Int[np.ndarray, "users ..."], last: Int[np.ndarray, "users ..."]
     ) -> Int[np.ndarray, "users ..."]:
@@ -57,6 +62,26 @@ class ItemMask:
         if self.hidden_before is not None:
             masked += self.hidden_before[last] - self.hidden_before[first]
         return masked
+
+
+def checked_rows(rows: Sequence[Int[np.ndarray, " masked"]], n_items: int) -> list[Int[np.ndarray, " masked"]]:
+    """Return the masked item rows of each user as int64.
+
+    Raises
+    ------
+    ValueError
+        If rows are no integers (truth values, say), or a row is not one of `n_items`; the message names the user.
+    """
+    arrays = [np.asarray(some) for some in rows]
+    for user, some in enumerate(arrays):
+        if some.size and not np.issubdtype(some.dtype, np.integer):
+            raise ValueError(
+                f"masked rows of user {user} must be integer item rows, got {some.dtype}: "
+                "np.flatnonzero turns truth values into rows"
+            )
+        if some.size and (some.min() < 0 or some.max() >= n_items):
+            raise ValueError(f"masked rows of user {user} must lie in 0..{n_items - 1}, got {some.tolist()}")
+    return [some.astype(np.int64) for some in arrays]
 
 
 class MaskMaker:
@@ -94,19 +119,10 @@ class MaskMaker:
     def __call__(self, rows: Sequence[Int[np.ndarray, " masked"]]) -> ItemMask:
         """Return the mask for these users: the rows that each must not get, besides what is hidden from everybody.
 
-        Raises
-        ------
-        ValueError
-            If a row is not an item of the trie.
+        The rows are those of `checked_rows`.
         """
-        arrays = [np.asarray(some, dtype=np.int64) for some in rows]
-        for user, some in enumerate(arrays):
-            if some.size and (some.min() < 0 or some.max() >= self.trie.n_items):
-                raise ValueError(
-                    f"masked rows of user {user} must lie in 0..{self.trie.n_items - 1}, got {some.tolist()}"
-                )
-        flat = np.concatenate([np.empty(0, np.int64), *arrays])
-        users = np.repeat(np.arange(len(arrays)), [len(some) for some in arrays])
+        flat = np.concatenate([np.empty(0, np.int64), *rows])
+        users = np.repeat(np.arange(len(rows)), [len(some) for some in rows])
         if self.hidden is not None:  # or they would be counted twice
             users, flat = users[~self.hidden[flat]], flat[~self.hidden[flat]]
         keys = users * self.trie.n_items + self.trie.positions[flat] if flat.size else flat

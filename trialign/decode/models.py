@@ -39,7 +39,18 @@ class PrefixReader(Protocol):
 
 
 def unwrapped(model: nn.Module) -> PreTrainedModel:
-    """Return the transformers model itself, peft's wrapper (whose layers stay in it) taken off."""
+    """Return the transformers model itself, the wrapper of a LoRA-like adapter (whose layers stay in it) taken off.
+
+    Raises
+    ------
+    ValueError
+        If the adapter learns a prompt: that lives in the wrapper, and would be lost with it.
+    """
+    if isinstance(model, PeftModel) and (adapter := model.active_peft_config).is_prompt_learning:
+        raise ValueError(
+            f"the adapter {adapter.peft_type} learns a prompt, which the search would not read: "
+            "use a LoRA-like adapter, whose layers are in the model"
+        )
     plain: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     return plain
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from trialign.decode.mask import ItemMask
 from trialign.decode.trie import Trie
 
 Status = Literal["found", "pruned", "masked"]
@@ -97,10 +98,13 @@ class SearchRecord:
         The trie that was searched.
     levels
         One `SearchLevel` a step.
+    mask
+        The items that must not be returned to this user.
     """
 
     trie: Trie
     levels: list[SearchLevel]
+    mask: ItemMask
 
     def table(self) -> pd.DataFrame:
         """Return the search as a table: level, prefix (tokens), probability, alive, masked, items (below it)."""
@@ -143,8 +147,9 @@ class Fate:
     Attributes
     ----------
     status
-        "found": its semantic ID was in the final beam. "pruned": a prefix of it fell out of the beam. "masked": the
-        user may not be given it, or anything below that prefix.
+        "found": its semantic ID was in the final beam, and the user may be given it. "pruned": a prefix of it fell out
+        of the beam. "masked": the user may not be given it, and either nothing else below that prefix or, at the last
+        level, only other items that share its semantic ID.
     level
         Level, from 1, at which its prefix was last a candidate.
     rank
@@ -194,6 +199,9 @@ def where_lost(record: SearchRecord, item_row: int) -> Fate:
         fate = Fate(status, level, rank, float(step.log_probabilities[index]))
         if status != "found":
             return fate
+    position = record.trie.positions[item_row]
+    if fate.status == "found" and not record.mask.allows_positions(position.reshape(1))[0]:
+        return replace(fate, status="masked", rank=0)
     return fate
 
 
@@ -215,13 +223,14 @@ def mass_by_level(records: Sequence[SearchRecord]) -> pd.DataFrame:
     return pd.concat(tables, keys=range(len(tables)), names=["user"]).reset_index("user").reset_index(drop=True)
 
 
-def search_records(trie: Trie, steps: Sequence[Candidates]) -> list[SearchRecord]:
-    """Turn the steps of a batch into one record a user."""
+def search_records(mask: ItemMask, steps: Sequence[Candidates]) -> list[SearchRecord]:
+    """Turn the steps of a batch, searched under this mask, into one record a user."""
     parents = [step.parents for step in steps]
-    return [
-        SearchRecord(trie, [_level(step, above, user) for step, above in zip(steps, parents, strict=True)])
-        for user in range(len(steps[0].nodes))
-    ]
+    records = []
+    for user in range(len(steps[0].nodes)):
+        levels = [_level(step, above, user) for step, above in zip(steps, parents, strict=True)]
+        records.append(SearchRecord(mask.trie, levels, mask.of_user(user)))
+    return records
 
 
 def _level(step: Candidates, parents: Int[np.ndarray, "users candidates"], user: int) -> SearchLevel:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int
 
-from trialign.decode.mask import ItemMask, MaskMaker
+from trialign.decode.mask import ItemMask, MaskMaker, checked_rows
 from trialign.decode.trie_build import arrays_of, arrays_of_sorted, checked, digit_type, digits_of
 
 
@@ -151,15 +151,24 @@ class Trie:
                 raise FileNotFoundError(f"{file} not found: save a trie into this folder with Trie.save first")
             arrays.append(np.load(file, mmap_mode="r", allow_pickle=False))
         trie = cls(*arrays)
-        nodes = trie.n_nodes
-        expected = {"child_offsets": nodes + 1, "item_first": nodes, "item_last": nodes}
-        expected["level_starts"] = len(trie.token_starts) + 1
-        for name, length in expected.items():
-            if len(getattr(trie, name)) != length:
+        nodes, again = trie.n_nodes, "save the trie again"
+        lengths = {
+            "child_offsets": nodes + 1,
+            "item_first": nodes,
+            "item_last": nodes,
+            "level_starts": len(trie.token_starts) + 1,
+            "item_order": int(trie.item_last[:1].sum()),  # the root covers all items
+            "level_tokens": int(trie.token_starts[-1:].sum()),
+        }
+        for name, length in lengths.items():
+            if (found := len(getattr(trie, name))) != length:
                 raise ValueError(
-                    f"{Path(folder) / name}.npy has {len(getattr(trie, name))} entries, but {length} belong to the "
-                    "other files: save the trie again"
+                    f"{Path(folder) / name}.npy has {found} entries, but {length} belong to the other files: {again}"
                 )
+        if (last := int(trie.level_starts[-1])) != nodes:
+            raise ValueError(
+                f"{Path(folder) / 'level_starts'}.npy ends with {last}, but there are {nodes} nodes: {again}"
+            )
         return trie
 
     @property
@@ -329,7 +338,7 @@ class Trie:
         ValueError
             If a row is not an item of the trie, or `allowed` does not hold one truth value an item.
         """
-        return MaskMaker(self, allowed)(rows)
+        return MaskMaker(self, allowed)(checked_rows(rows, self.n_items))
 
 
 def _places(

@@ -158,9 +158,9 @@ def _lay_out(
 
 def _draw_headers(axes: Axes, record: SearchRecord) -> None:
     for level, step in enumerate(record.levels, start=1):
-        alive, total = int(step.alive.sum()), len(step.nodes)
+        alive, pruned = int(step.alive.sum()), int((~step.alive & ~step.masked).sum())
         mass = percent(float(np.exp(step.log_probabilities[step.alive]).sum()))
-        text = f"{alive} alive · {total - alive} pruned\n{mass} of probability alive"
+        text = f"{alive} alive · {pruned} pruned\n{mass} of probability alive"
         axes.text(level, -1.35, f"level {level}", ha="center", va="top", fontweight="bold")
         axes.text(level, -1.0, text, ha="center", va="top", fontsize=7.5, color=MUTED)
     axes.text(len(record.levels) + 0.38, -1.35, "items", va="top", fontweight="bold")

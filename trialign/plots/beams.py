@@ -5,6 +5,7 @@ The picture of one search is in `trialign.plots.beam_tree`.
 
 import textwrap
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -200,7 +201,7 @@ def ranks_when_lost(fates: pd.DataFrame, beams: int, levels: int | None = None) 
     fates
         status, level, rank: from `trialign.decode.fates`.
     beams
-        Beam width, drawn as a line; items of smaller rank stay alive.
+        Beam width, drawn as a line; prefixes of this rank or smaller stay alive.
     levels
         Number of levels, the largest in the table if None.
     """
@@ -208,7 +209,7 @@ def ranks_when_lost(fates: pd.DataFrame, beams: int, levels: int | None = None) 
     pruned = fates[fates["status"] == "pruned"]
     with figure_style():
         figure, axes = plt.subplots(figsize=(6.4, 3.4))
-        for level, name, colour in zip(range(1, levels + 1), level_names(levels), PALETTE, strict=False):
+        for level, name, colour in zip(range(1, levels + 1), level_names(levels), cycle(PALETTE)):
             ranks = np.sort(pruned.loc[pruned["level"] == level, "rank"])
             if not len(ranks):
                 continue
