@@ -26,7 +26,7 @@ from trialign.sids.quantizer import (
     require_fitted,
     write_quantizer,
 )
-from trialign.sids.residual import fitting_sample, kmeans, nearest_codes
+from trialign.sids.residual import ResidualQuantizer, fitting_sample, kmeans, nearest_codes
 
 #: Iterations of k-means for the start; the alternation goes on from there.
 START_ITERATIONS = 8
@@ -35,7 +35,7 @@ START_ITERATIONS = 8
 STEPS = 3
 
 
-class JointResidualKMeans:
+class JointResidualKMeans(ResidualQuantizer):
     """Residual quantization with all codebooks fitted together.
 
     Plain residual k-means fits each level to what the greedy choice at the levels before it left over, and never
@@ -94,9 +94,7 @@ class JointResidualKMeans:
     True
     """
 
-    codebooks_: list[np.ndarray]
     group_of_: np.ndarray
-    n_features_in_: int
 
     def __init__(
         self,
@@ -225,11 +223,8 @@ class JointResidualKMeans:
         ValueError
             If it holds another kind of quantizer.
         """
-        parameters, tensors = read_quantizer(folder, cls.__name__)
-        quantizer = cls(**parameters)
-        quantizer.codebooks_ = [tensors[f"codebook.{level}"] for level in range(len(parameters["codebook_sizes"]))]
-        quantizer.group_of_ = tensors["group_of"]
-        quantizer.n_features_in_ = quantizer.codebooks_[0].shape[1]
+        quantizer = super().load(folder)
+        quantizer.group_of_ = read_quantizer(folder, cls.__name__)[1]["group_of"]
         return quantizer
 
 
