@@ -3,16 +3,18 @@ import json
 import pytest
 import torch
 from peft import PeftModel
-from tiny_models import tiny_qwen2
+from tiny_models import tiny_qwen2, tiny_t5
 from training_examples import small_multitask
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig, T5ForConditionalGeneration
 
 from trialign.backbone import (
     hub_backbone,
     hub_tokenizer,
     load_backbone,
+    make_backbone,
     save_backbone,
     scratch_backbone,
+    scratch_t5,
     scratch_tokenizer,
 )
 from trialign.tasks import TASKS
@@ -48,6 +50,20 @@ def test_scratch_tokenizer_learns_the_words_of_catalogue_and_templates():
         scratch_tokenizer([""], 400)
     with pytest.raises(ValueError, match="258"):
         scratch_tokenizer(["mug"], 100)
+
+
+def test_dropout_works_in_training_alone_and_at_every_place():
+    vocabulary = small_multitask().vocabulary
+    shape = {"hidden": 32, "layers": 2, "heads": 2, "attention_dropout": 0.0}
+    dropped, plain = scratch_backbone(vocabulary, dropout=0.5, **shape), scratch_backbone(vocabulary, **shape)
+    assert torch.equal(dropped(IDS).logits, plain(IDS).logits)  # the same weights, and no dropout outside training
+    dropped.train()
+    layer = dropped.model.layers[1]
+    hidden = torch.ones(1, 4, 32)
+    for part in (dropped.model.embed_tokens(IDS), layer.mlp(hidden)):
+        assert 0.2 < (part == 0).float().mean() < 0.8
+    assert not torch.equal(dropped(IDS).logits, dropped(IDS).logits)
+    assert torch.equal(plain.train()(IDS).logits, plain(IDS).logits)
 
 
 def test_scratch_backbone():
@@ -114,6 +130,54 @@ def test_lora_trains_adapters_and_sid_rows_only(qwen2):
     assert not torch.equal(before[0, 2], after[0, 2])
     with pytest.raises(ValueError, match="lora_rank"):
         hub_backbone(qwen2, vocabulary, lora_rank=0)
+
+
+def test_scratch_t5_has_the_shape_of_tiger():
+    vocabulary = small_multitask().vocabulary
+    model = scratch_t5(vocabulary)
+    config = model.config
+    assert (config.d_model, config.d_ff, config.num_heads, config.d_kv) == (128, 1024, 6, 64)
+    assert (len(model.encoder.block), len(model.decoder.block), config.dropout_rate) == (4, 4, 0.1)
+    assert type(model.encoder.block[0].layer[1].DenseReluDense.act) is torch.nn.ReLU
+    assert model.lm_head.weight is model.shared.weight and len(model.shared.weight) == len(vocabulary)
+    assert config.decoder_start_token_id == vocabulary.pad_token_id and not model.training
+    small = {"hidden": 32, "layers": 1, "heads": 2, "head_size": 8, "feed_forward": 48}
+    weights = [scratch_t5(vocabulary, **small, seed=seed).shared.weight for seed in (1, 1, 2)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_make_backbone_by_name():
+    causal, _ = make_backbone("scratch", SIZES, ["red mug"], hidden=32, layers=1)
+    t5, vocabulary = make_backbone("scratch-t5", SIZES, ["red mug"], hidden=32, layers=1)
+    assert isinstance(t5, T5ForConditionalGeneration) and not causal.config.is_encoder_decoder
+    assert (t5.config.d_model, t5.config.num_layers, vocabulary.codebook_sizes) == (32, 1, SIZES)
+
+
+@pytest.mark.parametrize("lora_rank", [None, 2])
+def test_hub_t5_holds_the_sid_rows_everywhere_and_round_trips(tmp_path, lora_rank):
+    folder = tiny_t5(tmp_path / "t5")
+    base = T5ForConditionalGeneration.from_pretrained(folder)
+    vocabulary = vocabulary_of(folder)
+    model = hub_backbone(folder, vocabulary, lora_rank=lora_rank)
+    texts = int(vocabulary.all_sid_token_ids.min())
+    answer = torch.tensor([[7, 30]])
+    logits = model(input_ids=IDS, decoder_input_ids=answer).logits
+    assert logits.shape[-1] == len(vocabulary)
+    torch.testing.assert_close(logits[..., :texts], base(input_ids=IDS, decoder_input_ids=answer).logits[..., :texts])
+    # A step on SID tokens reaches encoder, decoder and output layer alike, and survives the disk.
+    sids = torch.as_tensor(vocabulary.all_sid_token_ids)[None]
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model(input_ids=sids, labels=sids).loss.backward()
+    optimizer.step()
+    core = model.get_base_model() if lora_rank else model
+    inputs = [layer(sids) for layer in (core.shared, core.encoder.embed_tokens, core.decoder.embed_tokens)]
+    assert torch.equal(inputs[0], inputs[1]) and torch.equal(inputs[0], inputs[2])
+    output = core.lm_head(torch.eye(64)).T[sids]
+    torch.testing.assert_close(output, inputs[0])
+    loaded, _ = load_backbone(save_backbone(model, vocabulary, tmp_path / "saved"))
+    after = model(input_ids=IDS, decoder_input_ids=sids).logits
+    assert not torch.allclose(after[0, -1], logits[0, -1])
+    torch.testing.assert_close(loaded(input_ids=IDS, decoder_input_ids=sids).logits, after)
 
 
 def test_save_and_load_scratch(tmp_path):

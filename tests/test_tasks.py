@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import combinations, islice
 
 import numpy as np
 import pytest
@@ -147,6 +148,97 @@ def test_tasks_are_drawn_uniformly_and_examples_within_a_task():
         each = np.array(list(Counter(tuple(e.input_ids) for e in examples if e.task == name).values()))
         assert len(each) == size == multitask.population_sizes()[name]
         assert ((each - each.mean()) ** 2 / each.mean()).sum() < 18.5  # at most 4 degrees, p = .001
+
+
+def test_a_mixture_draws_tasks_by_its_weights():
+    mixture = {"SIDSeq→SID": 3, "Title→SID": 1, "SID→Title": 0.5}
+    multitask = small_multitask(tasks=list(mixture), mixture=mixture, seed=4)
+    n = 6000
+    counts = Counter(example.task for example in multitask.sample(n))
+    expected = {name: n * weight / 4.5 for name, weight in mixture.items()}
+    assert sum((counts[name] - e) ** 2 / e for name, e in expected.items()) < 13.8  # 2 degrees, p = .001
+    pairs = Counter(example.task for example in islice(multitask.pairs(), n))
+    assert sum((pairs[name] - e) ** 2 / e for name, e in expected.items()) < 13.8
+    # Only the proportions count, and they decide the examples.
+    scaled = small_multitask(tasks=list(mixture), mixture={name: 8 * w for name, w in mixture.items()}, seed=4)
+    assert scaled.sample(50) == multitask.sample(50) and scaled.fingerprint() == multitask.fingerprint()
+    assert small_multitask(tasks=list(mixture), seed=4).fingerprint() != multitask.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "mixture",
+    [
+        {},
+        {"Title→SID": 1},
+        {"Title→SID": 1, "SID→Title": 0},
+        {"Title→SID": 1, "SID→Title": -1},
+        {"Title→SID": 1, "SID→Title": np.nan},
+        {"Title→SID": 1, "SID→Title": 1, "SIDSeq→SID": 1},
+    ],
+)
+def test_a_wrong_mixture_is_refused(mixture):
+    with pytest.raises(ValueError, match=r"mixture must give each of the tasks \['Title→SID', 'SID→Title'\]"):
+        small_multitask(tasks=["Title→SID", "SID→Title"], mixture=mixture)
+
+
+def test_pairs_ask_for_one_target_each():
+    multitask = small_multitask(seed=2)
+    found = Counter(decoded(multitask, e) for e in islice(multitask.pairs(), 8000) if e.task == "SIDSeq→SID")
+    head = "User history:\n"
+    assert found.keys() == {
+        (head + SIDS[0], SIDS[1]), (head + SIDS[0] + SIDS[1], SIDS[2]),
+        (head + SIDS[0] + SIDS[1] + SIDS[2], SIDS[4]), (head + SIDS[2], SIDS[0]),
+    }  # fmt: skip
+    counts = np.array(list(found.values()))  # uniform over targets, not over users
+    assert ((counts - counts.mean()) ** 2 / counts.mean()).sum() < 16.3  # 3 degrees, p = .001
+    # The prompt is that of inference; the other tasks are as in the stream, where they are pairs already.
+    shown = small_multitask(tasks=["SIDSeq→SID"], max_history=2)
+    assert (head + SIDS[1] + SIDS[2], SIDS[4]) in {decoded(shown, e) for e in islice(shown.pairs(), 100)}
+    others = [name for name in TASKS if name != "SIDSeq→SID"]
+    same = small_multitask(tasks=others)
+    assert list(islice(same.pairs(3), 40)) == same.sample(40, step=3)
+
+
+def windows(multitask, n=4000):
+    """How often each window of items occurs among the causal examples, as tuples of rows."""
+    rows = {sid: row for row, sid in enumerate(SIDS)}
+    found = Counter()
+    for example in multitask.sample(n):
+        text = multitask.vocabulary.tokenizer.decode(example.input_ids).removeprefix("User history:\n")
+        found[tuple(rows["<a_" + part] for part in text.split("<a_")[1:])] += 1
+    return found
+
+
+def test_dropped_items_leave_subsequences_of_two_and_more():
+    found = windows(small_multitask(tasks=["SIDSeq→SID"], drop_items=0.5))
+    whole = (0, 1, 2, 4)
+    subsequences = {part for size in (2, 3, 4) for part in combinations(whole, size)}
+    assert found.keys() == subsequences | {(2, 0)}
+    # Of 16 subsets of four items 1 has four, 4 have three; the 11 others become pairs, uniformly by symmetry.
+    drawn = sum(found[part] for part in subsequences)
+    for size, share in ((4, 1 / 16), (3, 4 / 16), (2, 11 / 16)):
+        assert sum(found[part] for part in combinations(whole, size)) / drawn == pytest.approx(share, abs=0.04)
+    assert windows(small_multitask(tasks=["SIDSeq→SID"])).keys() == {whole, (2, 0)}
+
+
+def test_dropped_items_are_never_the_target_of_a_pair():
+    multitask = small_multitask(tasks=["SIDSeq→SID"], drop_items=0.5)
+    found = {decoded(multitask, example) for example in islice(multitask.pairs(), 1000)}
+    third = {prompt.removeprefix("User history:\n") for prompt, answer in found if answer == SIDS[4]}
+    parts = [part for size in (1, 2, 3) for part in combinations((0, 1, 2), size)]
+    assert third == {"".join(SIDS[row] for row in part) for part in parts}
+    assert {answer for _, answer in found} == {SIDS[0], SIDS[1], SIDS[2], SIDS[4]}
+
+
+def test_dropping_items_depends_on_seed_and_step_alone_and_touches_no_other_task():
+    ours, again = small_multitask(drop_items=0.4, seed=1), small_multitask(drop_items=0.4, seed=1)
+    assert ours.sample(60, step=5) == again.sample(60, step=5) != ours.sample(60, step=6)
+    assert ours.fingerprint() == again.fingerprint() != small_multitask(seed=1).fingerprint()
+    for name in (name for name in TASKS if name != "SIDSeq→SID"):
+        assert small_multitask(tasks=[name], drop_items=0.9).sample(20) == small_multitask(tasks=[name]).sample(20)
+    for wrong in (-0.1, 1.0, np.nan):
+        with pytest.raises(ValueError, match="drop_items"):
+            small_multitask(drop_items=wrong)
 
 
 def test_same_seed_and_step_same_examples():

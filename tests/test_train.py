@@ -22,10 +22,11 @@ from transformers import (
 from trialign.backbone import hub_backbone, hub_tokenizer, scratch_backbone
 from trialign.batches import answer_losses, check_output_layer, collate, draw, micro_batches
 from trialign.checkpoints import Checkpoint, weights_of
+from trialign.optimizer import schedule
 from trialign.plots.training import smooth, task_losses, validation_curve
 from trialign.precision import bf16_speedup, resolve_precision
 from trialign.tasks import IGNORED, TASKS, Example, Multitask
-from trialign.train import Trainer, schedule
+from trialign.train import Trainer
 from trialign.vocabulary import SidVocabulary
 
 CPU = torch.device("cpu")
@@ -65,7 +66,7 @@ def test_micro_batches_hold_every_example_once(lengths, bound):
 
 def test_batches_of_similar_length_are_hardly_padded():
     multitask = cyclic_multitask(max_title_history=8)
-    examples = draw(multitask, 0, 4096)
+    examples = draw(multitask.stream(0), 4096)
     held = sum(map(len, examples))
     assert 4096 <= held < 4096 + max(map(len, examples))
     padded = sum(batch.input_ids.numel() for batch in micro_batches(examples, 2048, 0))
@@ -134,11 +135,11 @@ def test_losses_are_recorded_by_task():
     assert losses["step"].unique().tolist() == [1, 2, 3, 4]
     assert set(losses["task"]) <= set(TASKS) and np.isfinite(losses["loss"]).all()
     for step, part in losses.groupby("step"):
-        examples = draw(multitask, step - 1, 200)
+        examples = draw(multitask.stream(step - 1), 200)
         expected = {t: sum(x != IGNORED for e in examples if e.task == t for x in e.labels) for t in part["task"]}
         assert dict(zip(part["task"], part["answers"])) == expected
     # The first step's loss is that of the untrained model.
-    untrained, examples = tiny(multitask), draw(multitask, 0, 200)
+    untrained, examples = tiny(multitask), draw(multitask.stream(0), 200)
     batch = collate(examples, multitask.vocabulary.pad_token_id)
     each, tasks = answer_losses(untrained, batch).detach().numpy(), np.array(batch.answer_tasks)
     for row in losses[losses["step"] == 1].itertuples():
@@ -152,7 +153,7 @@ def test_targets_count_items_once():
     trainer = Trainer(tiny(multitask), multitask, steps=1, **FAST)
     trainer.fit()
     items = 0
-    for example in draw(multitask, 0, 200):
+    for example in draw(multitask.stream(0), 200):
         a = set(multitask.vocabulary.sid_token_ids[0].tolist())
         items += sum(label in a for label in example.labels) if example.task == "SIDSeq→SID" else 1
     assert trainer.targets_ == items

@@ -31,11 +31,15 @@ def small_multitask(**options) -> Multitask:
     return Multitask(sids, vocabulary, TITLES, CAPTIONS, small_split(), **options)
 
 
+def cyclic_sids(items: int = 12) -> SemanticIds:
+    """Two levels, three codes and four, one item for each pair."""
+    codes = np.array([divmod(row, 4) for row in range(items)])
+    return SemanticIds([f"i{row}" for row in range(items)], codes, (3, 4), 2)
+
+
 def cyclic_multitask(items: int = 12, users: int = 30, **options) -> Multitask:
     """Users who walk through the items in a circle, so that the next item is certain once learnt."""
-    sids = SemanticIds(
-        [f"i{row}" for row in range(items)], np.array([divmod(row, 4) for row in range(items)]), (3, 4), 2
-    )
+    sids = cyclic_sids(items)
     titles = [f"item number {row}" for row in range(items)]
     captions = {f"i{row}": f"a picture of {row}" for row in range(items)}
     train = [(np.arange(8) + user) % items for user in range(users)]

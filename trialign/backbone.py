@@ -1,16 +1,22 @@
-"""Language models that recommend: a small one from scratch with its own tokenizer, or a pretrained one from the hub."""
+"""Language models that recommend: small ones from scratch with their own tokenizer, or pretrained ones from the hub.
+
+Both kinds are known: decoders (Qwen3 and other causal language models) and encoder-decoders (T5, as in TIGER).
+"""
 
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedModel,
@@ -18,6 +24,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from trialign.tasks import TASKS
@@ -70,6 +78,7 @@ def scratch_backbone(
     hidden: int = 128,
     layers: int = 2,
     heads: int = 4,
+    dropout: float = 0.0,
     attention_dropout: float = 0.1,
     seed: int = 0,
 ) -> Qwen3ForCausalLM:
@@ -83,8 +92,11 @@ def scratch_backbone(
         Decides the number of embeddings.
     hidden, layers, heads
         Width, depth and attention heads; `hidden` must be an even multiple of `heads`.
+    dropout
+        Share of the embeddings, and of what each attention and feed-forward layer adds, dropped in training. Qwen3
+        itself has none, since large corpora need none; histories of a catalogue are few and soon learnt by heart.
     attention_dropout
-        Share of attention weights dropped in training. Small catalogues are soon learnt by heart; this delays it.
+        Share of attention weights dropped in training.
     seed
         Of the weights.
 
@@ -115,6 +127,54 @@ def scratch_backbone(
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(config)
         _preserve_variance(model)
+    _add_dropout(model, dropout)
+    _reset_generation(model, vocabulary)
+    return model.eval()
+
+
+def scratch_t5(
+    vocabulary: SidVocabulary,
+    *,
+    hidden: int = 128,
+    layers: int = 4,
+    heads: int = 6,
+    head_size: int = 64,
+    feed_forward: int = 1024,
+    dropout: float = 0.1,
+    seed: int = 0,
+) -> T5ForConditionalGeneration:
+    """Return a T5 with random weights and tied embeddings; by default of the size of TIGER's (arXiv 2305.05065).
+
+    Parameters
+    ----------
+    vocabulary
+        Decides the number of embeddings.
+    hidden, layers, heads, head_size, feed_forward
+        Width, layers of the encoder and as many of the decoder, attention heads and the width of each, and the width
+        of the ReLU layers.
+    dropout
+        Share of activations dropped in training.
+    seed
+        Of the weights.
+    """
+    config = T5Config(  # type: ignore[call-arg]  # these are keywords of every configuration
+        vocab_size=len(vocabulary),
+        d_model=hidden,
+        d_kv=head_size,
+        d_ff=feed_forward,
+        num_layers=layers,
+        num_decoder_layers=layers,
+        num_heads=heads,
+        dropout_rate=dropout,
+        feed_forward_proj="relu",
+        tie_word_embeddings=True,
+        pad_token_id=vocabulary.pad_token_id,
+        eos_token_id=vocabulary.eos_token_id,
+        decoder_start_token_id=vocabulary.pad_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = T5ForConditionalGeneration(config)
     _reset_generation(model, vocabulary)
     return model.eval()
 
@@ -127,7 +187,7 @@ def hub_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
 def hub_backbone(
     name_or_folder: str | Path, vocabulary: SidVocabulary, *, lora_rank: int | None = None, seed: int = 0
 ) -> PreTrainedModel | PeftModel:
-    """Return a pretrained causal language model whose embeddings hold the SID tokens.
+    """Return a pretrained causal language model or T5 whose embeddings hold the SID tokens.
 
     The rows of the SID tokens start at the mean of the model's own token embeddings plus noise a tenth as large as
     their spread, so that they are likely inputs for the layers above and differ from each other. The generation
@@ -136,7 +196,7 @@ def hub_backbone(
     Parameters
     ----------
     name_or_folder
-        Hub name or folder of a causal language model in safetensors; no remote code is run.
+        Hub name or folder of a causal language model or T5 in safetensors; no remote code is run.
     vocabulary
         Made from that model's own tokenizer (`hub_tokenizer`).
     lora_rank
@@ -151,7 +211,7 @@ def hub_backbone(
     """
     if lora_rank is not None and lora_rank < 1:
         raise ValueError(f"lora_rank must be positive or None, got {lora_rank}")
-    model = AutoModelForCausalLM.from_pretrained(
+    model = _model_class(name_or_folder).from_pretrained(
         name_or_folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
     )
     with torch.random.fork_rng():
@@ -176,21 +236,24 @@ def make_backbone(
     Parameters
     ----------
     backbone
-        ``"scratch"`` for a small model with a tokenizer of its own, else a hub name or folder.
+        ``"scratch"`` for a small Qwen3 with a tokenizer of its own, ``"scratch-t5"`` for a small T5 with one, else the
+        hub name or folder of a causal language model or a T5.
     codebook_sizes
         Codes per level, the suffix level included.
     texts
-        What the tokenizer of ``"scratch"`` is trained on.
+        What the tokenizer of a model from scratch is trained on.
     hidden, layers
-        Width and depth of ``"scratch"``.
+        Width and depth of a model from scratch.
     lora_rank
         As for `hub_backbone`; a model from scratch has nothing to adapt and is trained whole.
     seed
         Of new weights.
     """
-    if backbone == "scratch":
+    if backbone in ("scratch", "scratch-t5"):
         vocabulary = SidVocabulary.add_to(scratch_tokenizer(texts), codebook_sizes)
-        return scratch_backbone(vocabulary, hidden=hidden, layers=layers, seed=seed), vocabulary
+        if backbone == "scratch":
+            return scratch_backbone(vocabulary, hidden=hidden, layers=layers, seed=seed), vocabulary
+        return scratch_t5(vocabulary, hidden=hidden, layers=layers, seed=seed), vocabulary
     vocabulary = SidVocabulary.add_to(hub_tokenizer(backbone), codebook_sizes)
     return hub_backbone(backbone, vocabulary, lora_rank=lora_rank, seed=seed), vocabulary
 
@@ -226,10 +289,15 @@ def load_backbone(folder: str | Path) -> tuple[PreTrainedModel | PeftModel, SidV
     record = json.loads((folder / _FILE).read_text(encoding="utf-8"))
     if record["base"] is not None:
         return PeftModel.from_pretrained(hub_backbone(record["base"], vocabulary), folder).eval(), vocabulary
-    model = AutoModelForCausalLM.from_pretrained(
+    model = _model_class(folder).from_pretrained(
         folder, use_safetensors=True, local_files_only=True, attn_implementation=record["attention"]
     )
     return model.eval(), vocabulary
+
+
+def _model_class(name_or_folder: str | Path) -> Any:
+    config = AutoConfig.from_pretrained(name_or_folder, trust_remote_code=False)
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
 
 
 @torch.no_grad()
@@ -245,6 +313,20 @@ def _preserve_variance(model: Qwen3ForCausalLM) -> None:
         if weight.ndim == 2:
             scale = writers if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
             weight.normal_(std=scale * weight.shape[1] ** -0.5)
+
+
+def _add_dropout(model: Qwen3ForCausalLM, share: float) -> None:
+    """Drop a share of the embeddings and of each layer's outputs while the model is in training mode."""
+
+    def drop(module: nn.Module, _: Any, output: Any) -> Any:
+        if isinstance(output, tuple):  # attention returns its weights too
+            return (functional.dropout(output[0], share, module.training), *output[1:])
+        return functional.dropout(output, share, module.training)
+
+    if share:
+        layers = [part for layer in model.model.layers for part in (layer.self_attn, layer.mlp)]
+        for module in (model.model.embed_tokens, *layers):
+            module.register_forward_hook(drop)
 
 
 def _add_sid_rows(model: PreTrainedModel, vocabulary: SidVocabulary) -> None:
@@ -273,7 +355,9 @@ def _embedding_layers(model: PreTrainedModel) -> list[nn.Module]:
 
 def _reset_generation(model: PreTrainedModel, vocabulary: SidVocabulary) -> None:
     model.generation_config = GenerationConfig(
-        eos_token_id=vocabulary.eos_token_id, pad_token_id=vocabulary.pad_token_id
+        eos_token_id=vocabulary.eos_token_id,
+        pad_token_id=vocabulary.pad_token_id,
+        decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
     )
 
 
@@ -288,6 +372,6 @@ def _with_adapters(model: PreTrainedModel, vocabulary: SidVocabulary, rank: int)
         lora_alpha=2 * rank,
         target_modules="all-linear",
         trainable_token_indices={names[id(layer)]: rows for layer in layers},
-        task_type="CAUSAL_LM",
+        task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
     )
     return get_peft_model(model, config)

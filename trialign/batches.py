@@ -1,6 +1,6 @@
 """Batches of similar length, and the loss on their answer positions only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,7 +11,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from trialign.tasks import IGNORED, Example, Multitask
+from trialign.tasks import IGNORED, Example
 
 #: What one more pass through a small model costs, in tokens: its hundreds of operators are dispatched one by one.
 _PASS_COST = 300
@@ -27,7 +27,7 @@ _ANSWER_STEP = 128
 class Batch:
     """Examples of similar length, padded at the end; there may be more rows, of padding only, than examples.
 
-    No attention mask is needed: attention is causal, so no token sees the padding that follows it.
+    A decoder needs no attention mask: attention is causal, so no token sees the padding that follows it.
     """
 
     tasks: list[str]
@@ -50,11 +50,11 @@ class Batch:
         return Batch(self.tasks, self.input_ids.to(device), self.labels.to(device))
 
 
-def draw(multitask: Multitask, step: int, tokens: int) -> list[Example]:
-    """Return the examples of one optimizer step: from the step's own stream until they hold `tokens` tokens."""
+def draw(stream: Iterable[Example], tokens: int) -> list[Example]:
+    """Return the first examples of a stream, as many as it takes to hold `tokens` tokens."""
     examples: list[Example] = []
     held = 0
-    for example in multitask.stream(step):
+    for example in stream:
         examples.append(example)
         held += len(example)
         if held >= tokens:
@@ -120,12 +120,16 @@ def answer_losses(model: PreTrainedModel | PeftModel, batch: Batch) -> Float[Ten
     mean is the loss that transformers computes from the same labels.
     """
     decoder, head = _parts(model)
-    hidden = decoder(input_ids=batch.input_ids, use_cache=False).last_hidden_state[:, :-1]
-    positions = batch.answers.flatten().nonzero().squeeze(1)
+    # Nothing after the position that predicts the last answer token is read: not that token, nor padding.
+    answered = batch.answers.any(dim=0).nonzero()
+    width = int(answered.max()) + 1 if len(answered) else 1
+    hidden = decoder(input_ids=batch.input_ids[:, :width], use_cache=False).last_hidden_state
+    targets = batch.labels[:, 1 : width + 1].flatten()
+    positions = (targets != IGNORED).nonzero().squeeze(1)
     answers = len(positions)
     padded = F.pad(positions, (0, -answers % _ANSWER_STEP))
     logits = head(hidden.flatten(0, 1)[padded])[:answers]
-    return F.cross_entropy(logits.float(), batch.labels[:, 1:].flatten()[positions], reduction="none")
+    return F.cross_entropy(logits.float(), targets[positions], reduction="none")
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ class GenerativeRecommender:
     Parameters
     ----------
     model
-        A causal language model with the SID tokens.
+        A causal language model or T5 with the SID tokens.
     vocabulary
         Its tokenizer with the SID tokens.
     sids

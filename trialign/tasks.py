@@ -7,16 +7,17 @@ short templates below are this project's choice, the same for every backbone.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from trialign.catalogue import Split
+from trialign.histories import Histories, thinned
 from trialign.sids.semantic_ids import SemanticIds
 from trialign.vocabulary import SidVocabulary
 
@@ -92,6 +93,17 @@ class Example:
         return len(self.input_ids)
 
 
+def _shares(tasks: Sequence[str], mixture: Mapping[str, float]) -> Float[np.ndarray, " tasks"]:
+    """Return the probability of each task."""
+    weights = np.asarray([mixture.get(name, 0.0) for name in tasks], dtype=np.float64)
+    if set(mixture) != set(tasks) or not (np.isfinite(weights) & (weights > 0)).all():
+        raise ValueError(
+            f"mixture must give each of the tasks {list(tasks)} a positive weight, and no other task; "
+            f"got {dict(mixture)}"
+        )
+    return weights / weights.sum()
+
+
 class HistoryPrompt:
     """The prompt of SIDSeq→SID: what the model reads before it recommends, in training and at inference.
 
@@ -116,7 +128,7 @@ class HistoryPrompt:
 
 
 class Multitask:
-    """Examples of the chosen tasks, built one by one: a task uniformly, then one of its examples uniformly.
+    """Examples of the chosen tasks, built one by one: first a task is drawn, then one of its examples uniformly.
 
     Only ``split.train`` is read of the interactions: validation and test items are in no history and are the target
     of no recommendation task. The alignment and visual tasks (5-8) pair an item with its own text, for all items of
@@ -137,6 +149,12 @@ class Multitask:
         The leave-one-out split.
     tasks
         Names of tasks; the paper uses all eight.
+    mixture
+        How often each task is drawn: a positive weight for every name in `tasks`, of any sum. None draws them
+        uniformly, as the paper does. The weights count examples, not tokens.
+    drop_items
+        Share of the items that SIDSeq→SID leaves out of a training history, each at random, so that the same history
+        is seen in many versions; a window keeps at least two. 0 leaves out none.
     max_history
         Items of history that a prompt shows, the most recent ones.
     max_title_history
@@ -149,8 +167,8 @@ class Multitask:
     Raises
     ------
     ValueError
-        For an unknown task, for lengths that don't agree, or if a task has no example (such as task 7 without
-        captions).
+        For an unknown task, a mixture of other tasks or without positive weights, `drop_items` outside [0, 1), lengths
+        that don't agree, or if a task has no example (such as task 7 without captions).
     """
 
     def __init__(
@@ -162,6 +180,8 @@ class Multitask:
         split: Split,
         *,
         tasks: Sequence[str] = tuple(TASKS),
+        mixture: Mapping[str, float] | None = None,
+        drop_items: float = 0.0,
         max_history: int = 20,
         max_title_history: int = 10,
         max_title_tokens: int = 24,
@@ -178,8 +198,12 @@ class Multitask:
             )
         if min(max_history, max_title_history, max_title_tokens, max_caption_tokens) < 1:
             raise ValueError("max_history, max_title_history, max_title_tokens and max_caption_tokens must be positive")
+        if not 0 <= drop_items < 1:
+            raise ValueError(f"drop_items must be at least 0 and below 1, got {drop_items}")
         self.vocabulary = vocabulary
         self.tasks = tuple(TASKS[name] for name in tasks)
+        self._shares = None if mixture is None else _shares(tasks, mixture)
+        self.drop_items = drop_items
         self.max_history = max_history
         self.max_title_history = max_title_history
         self.seed = seed
@@ -190,18 +214,38 @@ class Multitask:
         self._captions = [self._text(captions.get(item, ""), max_caption_tokens) for item in sids.item_ids]
         self._parts = {task.name: tuple(vocabulary.encode_text(text) for text in task.parts) for task in TASKS.values()}
         self._line_break = vocabulary.encode_text("\n")
-        self._index(split)
-        self._populations = {task.name: self._population(task) for task in self.tasks}
+        self._histories = Histories(split.train)
+        self._pairs = {task.name: self._population(task) for task in self.tasks}
+        self._populations = {
+            task.name: self._histories.windows(max_history) if task.is_causal else self._pairs[task.name]
+            for task in self.tasks
+        }
 
     # ------------------------------------------------------------------ sampling
 
     def stream(self, step: int = 0) -> Iterator[Example]:
         """Yield examples without end; the same seed and step always give the same ones."""
+        return self._draw(step, self._populations, self._example)
+
+    def pairs(self, step: int = 0) -> Iterator[Example]:
+        """Yield examples of a prompt and one answer without end, for models that read the prompt in both directions.
+
+        They differ from `stream` in SIDSeq→SID: an encoder would see the answers inside a window, so an example has a
+        single target, drawn uniformly from all train targets, and the history before it as prompt.
+        """
+        return self._draw(step, self._pairs, self._pair)
+
+    def _draw(
+        self,
+        step: int,
+        populations: Mapping[str, Int[np.ndarray, " examples"]],
+        build: Callable[[Task, int, np.random.Generator], Example],
+    ) -> Iterator[Example]:
         random = np.random.default_rng([self.seed, step])
         while True:
-            task = self.tasks[random.integers(len(self.tasks))]
-            population = self._populations[task.name]
-            yield self._example(task, int(population[random.integers(len(population))]), random)
+            task = self.tasks[random.choice(len(self.tasks), p=self._shares)]
+            population = populations[task.name]
+            yield build(task, int(population[random.integers(len(population))]), random)
 
     def sample(self, n: int, step: int = 0) -> list[Example]:
         """Return the first `n` examples of a step's stream."""
@@ -227,9 +271,10 @@ class Multitask:
         """Return a hash of everything that decides which examples a step gives."""
         parts: tuple[Any, ...] = (
             [(task.name, task.template) for task in self.tasks],
-            (self.max_history, self.max_title_history, self.seed),
+            None if self._shares is None else self._shares.tolist(),
+            (self.max_history, self.max_title_history, self.drop_items, self.seed),
             (self._sids, self._titles, self._captions),
-            (self._items.tolist(), self._positions.tolist()),
+            (self._histories.items.tolist(), self._histories.positions.tolist()),
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -290,21 +335,20 @@ class Multitask:
 
     def _example(self, task: Task, index: int, random: np.random.Generator) -> Example:
         if task.is_causal:
-            return self._causal_example(task, self._window(index, random))
+            window = self._histories.window(index, self.max_history, random)
+            return self._causal_example(task, thinned(window, self.drop_items, 2, random))
+        return self._pair(task, index, random)
+
+    def _pair(self, task: Task, index: int, random: np.random.Generator) -> Example:
         if task.reads in ("SID history", "title history"):
-            start = index - int(self._positions[index])
-            prompt, target = self._prompt(task, self._items[start:index]), int(self._items[index])
+            history = self._histories.before(index)
+            if task.is_causal:
+                history = thinned(history[-self.max_history :], self.drop_items, 1, random)
+            prompt, target = self._prompt(task, history), int(self._histories.items[index])
         else:
             prompt, target = self._prompt(task, [index]), index
         answer = self.answer(task.name, target)
         return Example(task.name, [*prompt, *answer], [*[IGNORED] * len(prompt), *answer])
-
-    def _window(self, index: int, random: np.random.Generator) -> Int[np.ndarray, " window"]:
-        """Return the whole history that starts at flat position `index`, or a random window of a long one."""
-        history = self._items[index : index + int(self._lengths[index])]
-        offsets = max(len(history) - self.max_history, 1)
-        start = int(random.integers(offsets))
-        return history[start : start + self.max_history + 1]
 
     def _causal_example(self, task: Task, rows: Int[np.ndarray, " window"]) -> Example:
         before, _ = self._parts[task.name]
@@ -314,29 +358,18 @@ class Multitask:
 
     # ------------------------------------------------------------------ what there is to sample from
 
-    def _index(self, split: Split) -> None:
-        """Lay the train histories end to end: items, position within the history, length of the history."""
-        lengths = np.asarray([len(history) for history in split.train], dtype=np.int64)
-        empty = np.empty(0, dtype=np.int64)
-        self._items = np.concatenate([empty, *split.train]).astype(np.int64)
-        self._positions = np.concatenate([empty, *[np.arange(length) for length in lengths]]).astype(np.int64)
-        self._lengths = np.repeat(lengths, lengths)
-
     def _population(self, task: Task) -> Int[np.ndarray, " examples"]:
-        """Return what identifies a task's examples: flat positions of targets, of histories' starts, or item rows."""
+        """Return what identifies a task's pairs of prompt and answer: flat positions of targets, or item rows."""
         titled = np.asarray([bool(title) for title in self._titles])
-        if task.is_causal:
-            starts = np.flatnonzero((self._positions == 0) & (self._lengths >= 2))
-            # A history longer than a window is drawn as often as it takes windows to cover it.
-            population = np.repeat(starts, -(-(self._lengths[starts] - 1) // self.max_history))
-        elif task.reads in ("SID history", "title history"):
-            usable = self._positions >= 1
+        if task.reads in ("SID history", "title history"):
+            items, positions = self._histories.items, self._histories.positions
+            usable = positions >= 1
             if task.answers == "title":
-                usable &= titled[self._items]
+                usable &= titled[items]
             if task.reads == "title history":
-                seen = np.concatenate([[0], np.cumsum(titled[self._items])])
-                flat = np.arange(len(self._items))
-                usable &= seen[flat] > seen[flat - self._positions]
+                seen = np.concatenate([[0], np.cumsum(titled[items])])
+                flat = np.arange(len(items))
+                usable &= seen[flat] > seen[flat - positions]
             population = np.flatnonzero(usable)
         else:
             usable = np.asarray([bool(self._field(task.reads, row)) for row in range(len(self._sids))])

@@ -1,67 +1,33 @@
-"""Triangular multitask training: one model, one cross-entropy on the answers, tasks mixed uniformly."""
+"""Triangular multitask training: one model and one cross-entropy on the answers of a mixture of tasks."""
 
 import hashlib
-import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from trialign.batches import answer_losses, check_output_layer, draw, micro_batches
-from trialign.checkpoints import (
-    Checkpoint,
-    optimizer_tensors,
-    set_optimizer_tensors,
-    set_weights,
-    trainable,
-    weights_of,
-)
+from trialign.batches import draw, micro_batches
+from trialign.checkpoints import Checkpoint, set_optimizer_tensors, set_weights, trainable
+from trialign.objectives import objective_of
+from trialign.observers import Observer, Step, TensorBoardLog
+from trialign.optimizer import adamw, schedule
 from trialign.precision import autocast, resolve_precision
+from trialign.processes import Processes
 from trialign.progress import tqdm
-from trialign.tasks import Multitask
+from trialign.tasks import Example, Multitask
+from trialign.training_state import TrainingState
 
 #: Called with the model in evaluation mode; returns metrics by name, higher is better.
 Validate = Callable[[PreTrainedModel | PeftModel], Mapping[str, float]]
-
-
-def schedule(progress: float, warmup: float) -> float:
-    """Return the share of the learning rate at a point of the training: linear warmup, then a cosine down to 0.
-
-    Parameters
-    ----------
-    progress
-        Share of the training that is done, 0 to 1.
-    warmup
-        Share of the training that warms up.
-    """
-    if progress < warmup:
-        return progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * min((progress - warmup) / max(1 - warmup, 1e-9), 1.0)))
-
-
-@dataclass
-class _State:
-    """Where a training is."""
-
-    step: int = 0
-    seconds: float = 0.0
-    targets: int = 0
-    finished: bool = False
-    best_metric: float = -math.inf
-    best_step: int = 0
-    waited: int = 0
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    losses: list[tuple[int, str, float, int]] = field(default_factory=list)
-    validation: list[dict[str, float]] = field(default_factory=list)
 
 
 class Trainer:
@@ -72,10 +38,14 @@ class Trainer:
     step's examples depend only on the seed and the step, a training that was killed goes on from its checkpoint with
     the very losses it would have had.
 
+    Started by ``accelerate launch``, each process takes a share of every step's batches, and the gradients are summed:
+    the steps are those of one process, only faster. Every process must make the same model and call `fit`. The first
+    one alone validates, writes and shows.
+
     Parameters
     ----------
     model
-        A causal language model with the SID tokens; it is trained in place.
+        A causal language model or T5 with the SID tokens; it is trained in place.
     multitask
         Where the examples come from.
     steps
@@ -92,7 +62,7 @@ class Trainer:
     precision
         ``"fp32"``, ``"bf16"`` (autocast; the weights stay fp32), or ``"auto"``: bf16 where timed products say it pays.
     device
-        A torch device name; None takes CUDA where there is one, else the CPU.
+        A torch device name; None takes this process's CUDA device where there is one, else the CPU.
     validate
         Called every `validate_every` steps and at the end with the model in evaluation mode; returns metrics.
     metric
@@ -108,6 +78,10 @@ class Trainer:
         Folder of the checkpoint. If it holds one, `fit` goes on from there.
     checkpoint_every
         Steps from one checkpoint to the next.
+    log_folder
+        Where losses and metrics are logged for TensorBoard; None logs nothing.
+    observers
+        Told of every step and validation, such as a `trialign.plots.live.LivePlot`.
     progress
         Show a progress bar with the running loss.
 
@@ -149,6 +123,8 @@ class Trainer:
         max_minutes: float | None = None,
         checkpoint: str | Path | None = None,
         checkpoint_every: int = 200,
+        log_folder: str | Path | None = None,
+        observers: Sequence[Observer] = (),
         progress: bool = True,
     ):
         self.model = model
@@ -170,6 +146,8 @@ class Trainer:
         self.max_minutes = max_minutes
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
+        self.log_folder = log_folder
+        self.observers = observers
         self.progress = progress
 
     def fit(self) -> pd.DataFrame:
@@ -182,72 +160,104 @@ class Trainer:
         ValueError
             If a parameter is out of range, if the checkpoint is of other settings or data, if `validate` does not
             return `metric`, or if the loss is not finite.
+        ModuleNotFoundError
+            If there is a `log_folder` but no TensorBoard.
         """
         self._check()
-        self._device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._processes = Processes()
+        self._device = torch.device(self.device) if self.device else self._processes.device
         self.model.to(self._device)  # type: ignore[arg-type]  # transformers wraps `to` without its types
-        check_output_layer(self.model)
-        self._optimizer = self._make_optimizer()
-        self._state = _State()
+        self._objective = objective_of(self.model)
+        self._objective.check(self.model)
+        self._optimizer = adamw(self.model, self.learning_rate, self.weight_decay)
+        self._state = TrainingState()
         self._resume_or_begin()
-        started = time.perf_counter() - self._state.seconds
-        recent: deque[float] = deque(maxlen=20)
-        with tqdm(total=self.steps, initial=self._state.step, disable=not self.progress, desc="training") as bar:
-            while not self._state.finished:
-                recent.append(self._train_step(self._progress()))
-                self._state.seconds = time.perf_counter() - started
-                bar.update()
-                bar.set_postfix(self._postfix(recent), refresh=False)
-                self._after_step(started)
+        self._watching = self._begin_watching()
+        self._started = time.perf_counter() - self._state.seconds
+        try:
+            self._run()
+        finally:
+            for observer in self._watching:
+                observer.on_end()
         if self._state.best_weights:
             set_weights(self.model, self._state.best_weights)
         self.model.eval()
         return self._publish()
 
+    def _run(self) -> None:
+        state, recent = self._state, deque[float](maxlen=20)
+        silent = not (self.progress and self._processes.is_main)
+        with tqdm(total=self.steps, initial=state.step, disable=silent, desc="training") as bar:
+            while not state.finished:
+                step = self._train_step()
+                state.seconds = self._clock()
+                recent.append(step.loss)
+                for observer in self._watching:
+                    observer.on_step(step)
+                bar.update()
+                bar.set_postfix(self._postfix(recent), refresh=False)
+                self._after_step()
+
     # ------------------------------------------------------------------ one step
 
-    def _train_step(self, progress: float) -> float:
-        """Take the next optimizer step and return its loss."""
+    def _train_step(self) -> Step:
+        """Take the next optimizer step."""
         state = self._state
-        rate = self.learning_rate * schedule(progress, self.warmup)
+        rate = self.learning_rate * schedule(self._progress(), self.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        examples = draw(self.multitask, state.step, self.batch_tokens)
-        answers = sum(sum(label >= 0 for label in example.labels[1:]) for example in examples)
+        examples = draw(self._objective.examples(self.multitask, state.step), self.batch_tokens)
+        parameters = list(trainable(self.model).values())
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
-        losses, tasks = [], []
-        devices = [self._device] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(self.seed * 1_000_003 + state.step)  # dropout too depends on the step alone
-            for batch in micro_batches(examples, self.micro_tokens, self.multitask.vocabulary.pad_token_id):
-                with autocast(self.precision_, self._device):
-                    each = answer_losses(self.model, batch.to(self._device))
-                (each.sum() / answers).backward()
-                losses.append(each.detach().cpu())
-                tasks.extend(batch.answer_tasks)
-        loss = torch.cat(losses)
-        if not torch.isfinite(loss).all():
+        sums = self._processes.sum(self._backward(examples))
+        if not np.isfinite(sums).all():
             raise ValueError(
                 f"the loss at step {state.step + 1} is not finite: lower learning_rate or use precision='fp32'"
             )
-        torch.nn.utils.clip_grad_norm_(list(trainable(self.model).values()), self.clip)
+        self._processes.sum_gradients(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, self.clip)
         self._optimizer.step()
         state.step += 1
-        state.targets += sum(self._targets(example.task, example.labels) for example in examples)
-        self._record(loss.numpy(), np.asarray(tasks))
-        return float(loss.mean())
+        state.targets += sum(self._targets(example.labels) for example in examples)
+        return self._record(rate, sums)
 
-    def _targets(self, task: str, labels: list[int]) -> int:
+    def _backward(self, examples: Sequence[Example]) -> Float[np.ndarray, "tasks 2"]:
+        """Add this process's share to the gradients; return sum and number of its answer tokens' losses by task."""
+        answers = sum(sum(label >= 0 for label in example.labels[1:]) for example in examples)
+        batches = micro_batches(examples, self.micro_tokens, self.multitask.vocabulary.pad_token_id)
+        found: list[Tensor] = []
+        tasks: list[str] = []
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            for number, batch in self._processes.share(batches):
+                # Dropout depends on the step and the batch alone, so neither a kill nor more processes change it.
+                torch.manual_seed(self.seed * 1_000_003 + self._state.step + 1_000_000_007 * number)
+                with autocast(self.precision_, self._device):
+                    losses = self._objective.losses(self.model, batch.to(self._device))
+                (losses.sum() / answers).backward()
+                found.append(losses.detach())
+                tasks.extend(batch.answer_tasks)
+        # Only here is an accelerator waited for.
+        each = torch.cat(found).cpu().double().numpy() if found else np.empty(0)
+        chosen = [np.asarray(tasks) == task.name for task in self.multitask.tasks]
+        return np.array([(each[rows].sum(), rows.sum()) for rows in chosen])
+
+    def _record(self, rate: float, sums: Float[np.ndarray, "tasks 2"]) -> Step:
+        """Keep the losses of the step that was taken."""
+        names = [task.name for task in self.multitask.tasks]
+        answers = {name: int(count) for name, count in zip(names, sums[:, 1]) if count}
+        losses = {name: float(total / count) for name, (total, count) in zip(names, sums) if count}
+        self._state.losses.extend((self._state.step, name, losses[name], answers[name]) for name in losses)
+        return Step(self._state.step, rate, losses, answers)
+
+    def _targets(self, labels: list[int]) -> int:
         """Return how many items an example asks for: its first-level codes, or one title."""
-        first_level = self._first_level
-        found = sum(label in first_level for label in labels)
-        return max(found, 1)
+        return max(sum(label in self._first_level for label in labels), 1)
 
-    def _record(self, losses: np.ndarray, tasks: np.ndarray) -> None:
-        for task in np.unique(tasks):
-            chosen = losses[tasks == task]
-            self._state.losses.append((self._state.step, str(task), float(chosen.mean()), len(chosen)))
+    def _clock(self) -> float:
+        """Return the seconds since the training began; every process goes by the main one's clock."""
+        return self._processes.agreed(time.perf_counter() - self._started)
 
     def _progress(self) -> float:
         """Return the share of the training that is done: steps, or time if that is further."""
@@ -264,30 +274,30 @@ class Trainer:
 
     # ------------------------------------------------------------------ between steps
 
-    def _after_step(self, started: float) -> None:
+    def _after_step(self) -> None:
         state = self._state
         out_of_time = self.max_minutes is not None and state.seconds >= 60 * self.max_minutes
         state.finished = state.step >= self.steps or out_of_time
         if self.validate is not None and (state.finished or state.step % self.validate_every == 0):
             self._validate(self.validate)
-            state.seconds = time.perf_counter() - started
-        if self.checkpoint is not None and (state.finished or state.step % self.checkpoint_every == 0):
-            self._snapshot().save(self.checkpoint)
+            state.seconds = self._clock()
+        is_due = state.finished or state.step % self.checkpoint_every == 0
+        if self.checkpoint is not None and is_due and self._processes.is_main:
+            kept = {"settings": self._settings(), "precision": self.precision_}
+            state.snapshot(self.model, self._optimizer, kept).save(self.checkpoint)
 
     def _validate(self, validate: Validate) -> None:
-        state = self._state
         self.model.eval()
-        with torch.no_grad():
-            metrics = {name: float(value) for name, value in validate(self.model).items()}
+        metrics: dict[str, float] = {}
+        if self._processes.is_main:
+            with torch.no_grad():
+                metrics = {name: float(value) for name, value in validate(self.model).items()}
+        metrics = self._processes.agreed(metrics)
         if self.metric not in metrics:
             raise ValueError(f"validate returned {sorted(metrics)}, without the metric {self.metric!r}")
-        state.validation.append({"step": state.step, "seconds": state.seconds, **metrics})
-        if metrics[self.metric] > state.best_metric:
-            state.best_metric, state.best_step, state.waited = metrics[self.metric], state.step, 0
-            state.best_weights = weights_of(self.model)
-        else:
-            state.waited += 1
-            state.finished |= self.patience is not None and state.waited >= self.patience
+        self._state.validated(metrics, self.metric, self.model, self.patience)
+        for observer in self._watching:
+            observer.on_validation(self._state.step, metrics)
 
     # ------------------------------------------------------------------ setting up and resuming
 
@@ -310,18 +320,6 @@ class Trainer:
             raise ValueError("no parameter of the model is trainable")
         self._first_level = frozenset(self.multitask.vocabulary.sid_token_ids[0].tolist())
 
-    def _make_optimizer(self) -> torch.optim.AdamW:
-        embeddings = {id(layer.weight) for layer in self.model.modules() if isinstance(layer, torch.nn.Embedding)}
-        decayed: list[Tensor] = []
-        kept: list[Tensor] = []
-        for name, parameter in trainable(self.model).items():
-            is_matrix = parameter.ndim == 2 and id(parameter) not in embeddings and "trainable_tokens" not in name
-            (decayed if is_matrix else kept).append(parameter)
-        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-        return torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=self.learning_rate, betas=(0.9, 0.98)
-        )
-
     def _settings(self) -> dict[str, Any]:
         """Return what a checkpoint must agree with."""
         shapes = [(name, tuple(parameter.shape)) for name, parameter in trainable(self.model).items()]
@@ -334,27 +332,11 @@ class Trainer:
             "model": hashlib.sha256(repr(shapes).encode()).hexdigest(),
         }
 
-    def _snapshot(self) -> Checkpoint:
-        state = self._state
-        simple = ("seconds", "targets", "finished", "best_step", "waited")
-        scalars = {name: getattr(state, name) for name in simple}
-        scalars["best_metric"] = state.best_metric if state.best_weights else None
-        return Checkpoint(
-            state.step,
-            {"settings": self._settings(), "precision": self.precision_, **scalars},
-            {
-                "weights": weights_of(self.model),
-                "best": state.best_weights,
-                "optimizer": optimizer_tensors(self._optimizer, self.model),
-            },
-            {"losses": self._loss_table(), "validation": pd.DataFrame(state.validation)},
-        )
-
     def _resume_or_begin(self) -> None:
         found = None if self.checkpoint is None else Checkpoint.latest(self.checkpoint)
         if found is None:
             width = int(self.model.config.hidden_size)
-            self.precision_ = resolve_precision(self.precision, self._device, width)
+            self.precision_ = self._processes.agreed(resolve_precision(self.precision, self._device, width))
             return
         saved, settings = found.scalars["settings"], self._settings()
         differing = {name: (saved.get(name), value) for name, value in settings.items() if saved.get(name) != value}
@@ -366,23 +348,21 @@ class Trainer:
         self.precision_ = found.scalars["precision"]  # "auto" must not change its mind halfway
         set_weights(self.model, found.tensors["weights"])
         set_optimizer_tensors(self._optimizer, self.model, found.tensors["optimizer"])
-        best = found.scalars["best_metric"]
-        self._state = _State(
-            step=found.step,
-            **{name: found.scalars[name] for name in ("seconds", "targets", "finished", "best_step", "waited")},
-            best_metric=-math.inf if best is None else best,
-            best_weights=dict(found.tensors.get("best", {})),
-            losses=list(found.tables["losses"].itertuples(index=False, name=None)),
-            validation=found.tables["validation"].to_dict("records"),
-        )
+        self._state = TrainingState.of(found)
 
-    def _loss_table(self) -> pd.DataFrame:
-        return pd.DataFrame(self._state.losses, columns=["step", "task", "loss", "answers"])
+    def _begin_watching(self) -> list[Observer]:
+        if not self._processes.is_main:
+            return []
+        log = [] if self.log_folder is None else [TensorBoardLog(self.log_folder)]
+        watching = [*log, *self.observers]
+        for observer in watching:
+            observer.on_begin(self._state.loss_table(), self._state.validation_table())
+        return watching
 
     def _publish(self) -> pd.DataFrame:
         state = self._state
-        self.losses_ = self._loss_table()
-        self.validation_ = pd.DataFrame(state.validation)
+        self.losses_ = state.loss_table()
+        self.validation_ = state.validation_table()
         self.best_step_ = state.best_step if state.best_weights else state.step
         self.steps_, self.seconds_, self.targets_ = state.step, state.seconds, state.targets
         return self.losses_

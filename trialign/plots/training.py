@@ -14,6 +14,9 @@ from trialign.tasks import TASKS
 #: One colour for each group of tasks.
 GROUP_COLOURS = {"recommendation": PALETTE[0], "text alignment": PALETTE[2], "visual": PALETTE[3]}
 
+#: One kind of line for each task of a group.
+_LINES = ("-", "--", ":", "-.")
+
 
 def smooth(steps: Sequence[int], values: Sequence[float], points: int = 40) -> tuple[np.ndarray, np.ndarray]:
     """Return the curve as means over equal stretches of steps: each point is a plain mean, none lags behind.
@@ -106,6 +109,43 @@ def validation_curve(validation: pd.DataFrame, metrics: Sequence[str] = ("ndcg@1
         )  # fmt: skip
         axes.set(xlabel="optimizer step", ylabel="validation", title="Next item of the validation users")
         axes.set_ylim(bottom=0)
+    return figure
+
+
+def training_so_far(losses: pd.DataFrame, validation: pd.DataFrame, metric: str = "ndcg@10") -> Figure:
+    """Draw a training that goes on: the losses of all tasks in one axes, a validation metric in another.
+
+    The figure belongs to no pyplot state, so nothing shows it by itself and nothing needs to close it.
+
+    Parameters
+    ----------
+    losses
+        `Trainer.losses_` so far: step, task, loss; may be empty.
+    validation
+        `Trainer.validation_` so far; may be empty.
+    metric
+        Column of `validation` to draw.
+    """
+    with figure_style():
+        figure = Figure(figsize=(9.6, 3.2))
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+        for name in [name for name in TASKS if (losses["task"] == name).any()]:
+            part = losses[losses["task"] == name]
+            where, smoothed = smooth(part["step"], part["loss"])
+            group = [task for task in TASKS.values() if task.group == TASKS[name].group]
+            left.plot(
+                where, smoothed, color=GROUP_COLOURS[TASKS[name].group], linewidth=1.6,
+                linestyle=_LINES[group.index(TASKS[name])], label=f"{smoothed[-1]:.2f}  {name}",
+            )  # fmt: skip
+        left.set(xlabel="optimizer step", ylabel="nats per answer token", title="Training loss")
+        left.set_ylim(bottom=0)
+        if left.lines:
+            left.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+        if metric in validation:
+            right.plot(validation["step"], validation[metric], marker="o", markersize=4)
+        right.set(xlabel="optimizer step", ylabel=_metric_label(metric), title="Validation")
+        right.set_xlim(left.get_xlim())
+        right.set_ylim(bottom=0)
     return figure
 
 
