@@ -5,11 +5,13 @@
 search
     users a CPU second of three sides: `trialign.decode.beam_search`; `generate` with ``prefix_allowed_tokens_fn`` over
     nested dicts, as published recommenders do it; and `generate` with `TrieLogitsProcessor`, our trie without our
-    search. All get the same users in batches of the same size, the same number of beams and float32; they run in one
-    process, each warmed up, then in turns; the medians of the repeats are compared, and the answers: `same_top_sets` is
-    the share of users for whom ours and the dict side's sets of items are the same, `largest_score_difference` that of
-    the log-probabilities, `valid_share` the share of our answers whose codes lead to that item in the dict trie. Every
-    item has `depth` tokens, `generate` makes exactly so many and no end token.
+    search. All get the same users, the same number of beams and the same type, in batches of the same size unless
+    ``--generate-batch`` says otherwise (on a CPU `generate` is quickest with small ones, in which twenty copies of each
+    user's cache stay small). They run in one process, each warmed up, then in turns; the medians of the repeats are
+    compared, and the answers: `same_top_sets` is the share of users for whom ours and the dict side's sets of items are
+    the same, `largest_score_difference` that of the log-probabilities, `valid_share` the share of our answers whose
+    codes lead to that item in the dict trie. Every item has `depth` tokens, `generate` makes exactly so many and no end
+    token.
 
     In the setting `sorted` histories have different lengths, and every side sorts its users by length (`ratio`);
     `generate_unsorted` is the dict side with users as they come, as published code takes them (`ratio_unsorted`). In
@@ -31,6 +33,10 @@ item has a fourth token, as in TIGER.
 Weights are random; the last norm is scaled so that logits have a standard deviation of 2. Such a model has no taste for
 codes of many items, as a trained one has: more prefixes would branch then, and our model would read more of them.
 Histories are those of Amazon Beauty where the data are on this machine (see data/README.md), otherwise made.
+
+With ``--device cuda`` seconds are wall time and include the search's own work on the CPU; each side is warmed up with a
+whole batch, and the clock is read once the GPU has finished. In bfloat16 sides differ by rounding, so the sets do too;
+in float32 they must not. The trie is measured on the CPU whatever the device.
 """
 
 import argparse
@@ -54,7 +60,6 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 from transformers import T5ForConditionalGeneration as T5
 
 import trialign.decode.beam as beam_module
-from trialign.datasets import load
 from trialign.decode import Beams, ItemMask, Trie, TrieLogitsProcessor, beam_search
 from trialign.decode.decoder_only import DecoderOnlyReader
 from trialign.decode.encoder_decoder import EncoderDecoderReader
@@ -67,32 +72,34 @@ SUFFIX = FIRST_CODE + 3 * CODES
 BEAUTY_ITEMS = 12_101
 VOCABULARY = SUFFIX + 64
 SPREAD = 2.0
+MADE = "made"
 
 EXAMPLES = """examples:
   python benchmarks/decoding.py                          # all settings
   python benchmarks/decoding.py --quick                  # the two models at 12,101 items, once, with few users
   python benchmarks/decoding.py --only beauty sorted --users 64
   python benchmarks/decoding.py --models t5 --json t5.json
-  python benchmarks/decoding.py --device cuda --dtype bfloat16 --models qwen3    # wall seconds instead of CPU seconds
+  python benchmarks/decoding.py --device cuda --dtype float32 bfloat16 --only beauty large --users 256 --repeats 1
 """
 
 
-def qwen3(hidden: int = 256, layers: int = 4) -> PreTrainedModel:
+def qwen3(hidden: int = 256, layers: int = 4, **shape: int) -> PreTrainedModel:
     torch.manual_seed(0)
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": hidden // 8}
     config = Qwen3Config(
-        vocab_size=VOCABULARY, hidden_size=hidden, intermediate_size=4 * hidden, num_hidden_layers=layers,
-        num_attention_heads=8, num_key_value_heads=8, head_dim=hidden // 8, max_position_embeddings=256,
+        vocab_size=VOCABULARY, hidden_size=hidden, num_hidden_layers=layers, max_position_embeddings=256,
         tie_word_embeddings=True, bos_token_id=START, eos_token_id=END, pad_token_id=PAD,
+        **{"intermediate_size": 4 * hidden, **heads, **shape},
     )  # fmt: skip
     model = Qwen3ForCausalLM(config).eval()
     return spread(model, model.model.norm)
 
 
-def t5(width: int = 128, layers: int = 4, heads: int = 6) -> PreTrainedModel:
+def t5(width: int = 128, layers: int = 4, heads: int = 6, feed_forward: int = 1024) -> PreTrainedModel:
     """The shape of TIGER's model (Rajput et al. 2023, arXiv 2305.05065, section 4)."""
     torch.manual_seed(0)
     config = T5Config(
-        vocab_size=VOCABULARY, d_model=width, d_kv=64, d_ff=8 * width, num_layers=layers, num_heads=heads,
+        vocab_size=VOCABULARY, d_model=width, d_kv=64, d_ff=feed_forward, num_layers=layers, num_heads=heads,
         decoder_start_token_id=PAD, eos_token_id=END, pad_token_id=PAD,
     )  # fmt: skip
     model = T5(config).eval()
@@ -101,7 +108,7 @@ def t5(width: int = 128, layers: int = 4, heads: int = 6) -> PreTrainedModel:
 
 def spread(model: PreTrainedModel, last_norm: Any) -> PreTrainedModel:
     """Scale the last norm so that logits have the standard deviation `SPREAD`."""
-    ids = torch.arange(FIRST_CODE, FIRST_CODE + 64)[None]
+    ids = torch.arange(FIRST_CODE, FIRST_CODE + 64, device=model.device)[None]
     decoder = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
     with torch.no_grad():
         last_norm.weight *= SPREAD / model(input_ids=ids, **decoder).logits.std()
@@ -112,7 +119,10 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "qwen3": qwen3,
     "t5": t5,
     "qwen3 x8": lambda: qwen3(512, 8),
-    "t5 x8": lambda: t5(256, 8, 12),
+    "t5 x8": lambda: t5(256, 8, 12, 2048),
+    # Shapes of Qwen3-0.6B and T5-base, with the vocabulary of the codes.
+    "qwen3 large": lambda: qwen3(1024, 28, intermediate_size=3072, num_attention_heads=16, head_dim=128),
+    "t5 large": lambda: t5(768, 12, 12, 3072),
 }
 
 
@@ -140,6 +150,10 @@ def suffixed(sequences: np.ndarray) -> np.ndarray:
 
 def recorded_histories(dataset: str) -> list[np.ndarray] | None:
     """Histories of item rows, oldest first, in random order of users; None where the data are not on this machine."""
+    if dataset == MADE:
+        return None
+    from trialign.datasets import load  # needs more packages than the search itself
+
     try:
         catalogue = load(dataset)
     except FileNotFoundError:
@@ -236,14 +250,16 @@ class Setting:
     """One comparison."""
 
     name: str
+    dtype: str
     model: str
     items: int
     users: int
     batch: int
+    generate_batch: int
 
 
 def clock_of(device: str) -> Callable[[], float]:
-    """CPU seconds, or wall seconds once the device has finished."""
+    """CPU seconds, or wall seconds once the GPU has finished."""
     if device == "cpu":
         return time.process_time
 
@@ -252,6 +268,11 @@ def clock_of(device: str) -> Callable[[], float]:
         return time.perf_counter()
 
     return clock
+
+
+def device_name(device: str) -> str:
+    """The GPU's model, or cpu."""
+    return device if device == "cpu" else torch.cuda.get_device_name(device)
 
 
 def compare(setting: Setting, given: argparse.Namespace, recorded: list[np.ndarray] | None) -> dict[str, Any]:
@@ -265,11 +286,12 @@ def compare(setting: Setting, given: argparse.Namespace, recorded: list[np.ndarr
         users = [rows for rows in users if len(rows) >= 20]
     prompts = prompts_of(users[: setting.users], sequences)
     trie, dict_trie = Trie.build(sequences), DictTrie(sequences)
-    model: Any = MODELS[setting.model]().to(given.device, getattr(torch, given.dtype))
+    with torch.device(given.device):  # made in place: drawing the large models' weights takes a CPU long
+        model: Any = MODELS[setting.model]().to(getattr(torch, setting.dtype))
     sides = sides_of(setting, model, trie, dict_trie, given.beams)
     read, answers = prefixes_read(lambda: sides["ours"](prompts), trie.depth)
-    for search in sides.values():
-        search(prompts[:4])  # the first call of each side loads and allocates
+    for search in sides.values():  # the first call loads and allocates; a GPU chooses its kernels by the batch's shape
+        search(prompts[: 4 if given.device == "cpu" else setting.batch])
     seconds, their_answers = in_turns(sides, prompts, given)
     speeds = {side: len(prompts) / median for side, median in seconds.items()}
     same, difference = agreement(answers, their_answers)
@@ -283,6 +305,7 @@ def compare(setting: Setting, given: argparse.Namespace, recorded: list[np.ndarr
         "depth": trie.depth,
         "users": len(prompts),
         "batch": setting.batch,
+        "generate_batch": setting.generate_batch,
         "beams": given.beams,
         **{f"{side}_users_per_{unit}": speed for side, speed in speeds.items()},
         "ratio": speeds["ours"] / speeds["generate"],
@@ -293,9 +316,9 @@ def compare(setting: Setting, given: argparse.Namespace, recorded: list[np.ndarr
         "valid_share": valid_share(answers, trie, dict_trie),
         "prefixes_read": [round(count / len(prompts), 2) for count in read],
         "repeats": given.repeats,
-        "histories": "made" if known is None else given.dataset,
-        "device": given.device,
-        "dtype": given.dtype,
+        "histories": MADE if known is None else given.dataset,
+        "device": device_name(given.device),
+        "dtype": setting.dtype,
     }
 
 
@@ -307,11 +330,13 @@ def sides_of(
     def ours(prompts: list[list[int]]) -> Beams:
         return beam_search(model, trie, prompts, beams=beams, top_k=beams, batch_size=setting.batch, progress=False)
 
+    their_batch = setting.generate_batch
+
     def by_dict(prompts: list[list[int]]) -> Beams:
-        return generate(model, partial(dict_constraint, dict_trie), dict_trie.items, prompts, beams, setting.batch)
+        return generate(model, partial(dict_constraint, dict_trie), dict_trie.items, prompts, beams, their_batch)
 
     def by_array(prompts: list[list[int]]) -> Beams:
-        return generate(model, partial(array_constraint, trie), dict_trie.items, prompts, beams, setting.batch)
+        return generate(model, partial(array_constraint, trie), dict_trie.items, prompts, beams, their_batch)
 
     sides = {"ours": ours, "generate": in_order(by_dict), "generate_array": in_order(by_array)}
     return {**sides, "generate_unsorted": by_dict} if setting.name == "sorted" else sides
@@ -468,18 +493,27 @@ class _Timer:
 
 
 def settings(given: argparse.Namespace) -> list[Setting]:
-    """What is measured: small, sorted, suffixed and large catalogues, and models eight times as large."""
-    half = given.batch // 2  # the large models take long
+    """What is measured: small, sorted, suffixed and large catalogues, and larger models."""
+    theirs = given.generate_batch or given.batch
+    half, their_half = given.batch // 2, max(1, theirs // 2)  # the large models take long
     found = [
-        Setting(name, model + (" x8" if name == "x8" else ""), 1_000_000 if name == "million" else BEAUTY_ITEMS, *sizes)
+        Setting(
+            name,
+            dtype,
+            f"{model} {name}" if name in ("x8", "large") else model,
+            1_000_000 if name == "million" else BEAUTY_ITEMS,
+            *sizes,
+        )
         for name, *sizes in (
-            ("beauty", given.users, given.batch),
-            ("sorted", 2 * given.users, given.batch),
-            ("suffix", given.users, given.batch),
-            ("million", given.users, given.batch),
-            ("x8", half, half),
+            ("beauty", given.users, given.batch, theirs),
+            ("sorted", 2 * given.users, given.batch, theirs),
+            ("suffix", given.users, given.batch, theirs),
+            ("million", given.users, given.batch, theirs),
+            ("x8", half, half, their_half),
+            ("large", given.users, given.batch, theirs),
         )
         for model in given.models
+        for dtype in given.dtype
     ]
     return [setting for setting in found if setting.name in given.only]
 
@@ -491,15 +525,21 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all records to this file as well")
     parser.add_argument("--quick", action="store_true", help="only `beauty` and a trie of a million items, one repeat")
     parts = ["beauty", "sorted", "suffix", "million", "x8", "trie"]
-    parser.add_argument("--only", nargs="+", choices=parts, help="what is measured; default all")
+    parser.add_argument(
+        "--only", nargs="+", choices=[*parts, "large"], help="what is measured; default all but large, meant for a GPU"
+    )
     parser.add_argument("--users", type=int, help="users searched, twice as many if sorted; default 64, --quick 32")
     parser.add_argument("--models", nargs="+", choices=["t5", "qwen3"], default=["t5", "qwen3"])
-    parser.add_argument("--batch", type=int, default=32, help="users a batch, on all sides")
+    parser.add_argument("--batch", type=int, default=32, help="users a batch")
+    parser.add_argument("--generate-batch", type=int, help="users a batch of generate; default as many as --batch")
     parser.add_argument("--beams", type=int, default=20, help="beams and items returned, on all sides")
     parser.add_argument("--repeats", type=int, help="of each side, in turns; default 3, with --quick 1")
-    parser.add_argument("--dataset", default="amazon-beauty", help="whose histories are read, where it is found")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--dtype", default="float32", help="of the models: float32, bfloat16")
+    parser.add_argument(
+        "--dataset", default="amazon-beauty", help="whose histories are read, where it is found; or made"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda: there users a second of wall time are told")
+    dtypes = ["float32", "bfloat16"]
+    parser.add_argument("--dtype", nargs="+", choices=dtypes, default=dtypes[:1], help="of the models")
     given = parser.parse_args()
     given.repeats = given.repeats or (1 if given.quick else 3)
     given.only = given.only or (["beauty", "trie"] if given.quick else parts)

@@ -438,6 +438,57 @@ def test_prompts_beyond_a_sliding_window_are_refused(catalogue):
         search(model, Trie.build(catalogue), [[*longest, 29]])
 
 
+SCALED = {
+    "dynamic": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0},
+    "longrope": {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "factor": 4.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [3.0] * 4,
+        "original_max_position_embeddings": 8,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", SCALED)
+def test_rope_that_depends_on_the_length_is_refused_beyond_its_window_only(kind, catalogue):
+    """Up to there the scores are those of whole forward passes, with any other prompt beside."""
+    torch.manual_seed(0)
+    length = 8 if kind == "dynamic" else 32
+    shape = {**SMALL, **GROUPED, "max_position_embeddings": length}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, **shape, rope_parameters=SCALED[kind])).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(6 if parameter.ndim == 2 else 1)
+    longest = list(range(25, 31))  # with the first two of three codes: eight tokens
+    found = search(model, Trie.build(catalogue), [longest, [39]], beams=200, top_k=200)
+    for user, one in enumerate([longest, [39]]):
+        np.testing.assert_allclose(scores_by_item(found, user, 200), brute_force(model, catalogue, one), atol=2e-4)
+    for refused in (
+        lambda one: search(model, Trie.build(catalogue), [[39], one]),
+        lambda one: score_all(model, Trie.build(catalogue), one),
+    ):
+        with pytest.raises(
+            ValueError, match=f"7 tokens, but at most 6 fit into the model's 8 positions without {kind} RoPE"
+        ):
+            refused([*longest, 31])
+
+
+@pytest.mark.parametrize("family", ["qwen3", "t5"])
+def test_result_does_not_depend_on_how_many_prompts_are_read_together(family, catalogue, monkeypatch):
+    """Parts of one, two and all prompts."""
+    trie = Trie.build(catalogue)
+    prompts = [[25], list(range(20, 32)), [26, 27, 28], [30, 31], [33, 34, 35, 36, 37]]
+    expected = [search(MODELS[family], trie, [one], beams=9, top_k=9) for one in prompts]
+    for tokens in (1, 24, 1000):
+        monkeypatch.setattr("trialign.decode.models.CPU_TOKENS", tokens)
+        found = search(MODELS[family], trie, prompts, beams=9, top_k=9)
+        for user, alone in enumerate(expected):
+            assert found.items[user].tolist() == alone.items[0].tolist()
+            np.testing.assert_allclose(found.log_probabilities[user], alone.log_probabilities[0], atol=1e-4)
+
+
 def test_unknown_model_types_are_refused(catalogue):
     model = _make("qwen3")
     model.config.model_type = "gemma2"

@@ -26,6 +26,23 @@ class Memory:
     keys: Float[Tensor, "users kv_heads head_size length"]
     values: Float[Tensor, "users kv_heads length head_size"]
 
+    @classmethod
+    def empty(cls, users: int, length: int, like: Float[Tensor, "... kv_heads head_size"]) -> "Memory":
+        """Return a memory of zeros, for heads like these."""
+        heads, size = like.shape[-2:]
+        return cls(like.new_zeros(users, heads, size, length), like.new_zeros(users, heads, length, size))
+
+    def write(
+        self,
+        users: slice,
+        keys: Float[Tensor, "some_users some_length kv_heads head_size"],
+        values: Float[Tensor, "some_users some_length kv_heads head_size"],
+    ) -> None:
+        """Write the heads of some users, from the first token on."""
+        length = keys.shape[1]
+        self.keys[users, :, :, :length] = keys.permute(0, 2, 3, 1)
+        self.values[users, :, :length] = values.transpose(1, 2)
+
 
 @dataclass(frozen=True, eq=False)
 class Path:

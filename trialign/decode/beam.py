@@ -91,8 +91,9 @@ def beam_search(
     Raises
     ------
     ValueError
-        If the model's type or adapter is unknown, a prompt is empty or too long for the model's sliding window,
-        `masked` or `allowed` has a wrong length or type, or a number is below 1.
+        If the model's type or adapter is unknown, a prompt is empty or too long for the model's sliding window or for
+        RoPE scaling that depends on the length (dynamic, longrope), `masked` or `allowed` has a wrong length or type,
+        or a number is below 1.
 
     Notes
     -----

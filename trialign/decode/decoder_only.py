@@ -1,7 +1,7 @@
 """Decoder-only models (Qwen2, Qwen3, Llama, Mistral, GPT-2) read for the trie search."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import rotate_half
 
 from trialign.decode.attention import Layout, Memory, Path, attend_memory, attend_memory_and_path, grown
-from trialign.decode.models import Columns, OutputRows, padded, padding_bias
+from trialign.decode.models import Columns, OutputRows, padded, padding_bias, parts
 
 Heads = tuple[Tensor, Tensor, Tensor]
 
@@ -159,7 +159,8 @@ class DecoderOnlyReader:
     Raises
     ------
     ValueError
-        If a prompt and its longest continuation do not fit into the model's sliding window.
+        If a prompt and its longest continuation do not fit into the model's sliding window, or exceed the positions
+        beyond which its RoPE scaling (dynamic, longrope) depends on the length of what is read.
     """
 
     def __init__(
@@ -168,9 +169,10 @@ class DecoderOnlyReader:
         self.family: Family = FAMILIES[model.config.model_type](model)
         self.output = output
         self.ids, mask = padded(prompts, pad_token_id, model.device)
-        _check_window(model, self.ids.shape[1], len(output.tokens))
+        _check_windows(model, self.ids.shape[1], len(output.tokens))
         self.bias = padding_bias(mask, model.dtype)
         self.lengths = mask.sum(1)
+        self.parts = list(parts([len(prompt) for prompt in prompts], model.device))
         self.columns = Columns(len(prompts), model.device)
         self.level = 0
         self.memories: list[Memory] = []
@@ -178,19 +180,9 @@ class DecoderOnlyReader:
 
     def read_prompts(self) -> Float[Tensor, "users 1 tokens"]:
         """Read the prompts and return the logits of the tokens of level 1."""
-        family = self.family
-        positions = torch.arange(self.ids.shape[1], device=self.ids.device)
-        hidden = family.embed(self.ids, positions)
-        rotation = family.rotation(positions, hidden.dtype)
-        *layers, last = family.layers
-        for layer in layers:
-            query, key, value = family.heads(layer, hidden, rotation)
-            self._remember(key, value)
-            hidden = family.finish(layer, hidden, _causal(query, key, value, family.scale(layer)))
-        query, key, value = family.heads(last, hidden, rotation)
-        self._remember(key, value)
-        users = torch.arange(len(hidden), device=hidden.device)
-        query, hidden = query[users, self.lengths - 1], hidden[users, self.lengths - 1]
+        family, last = self.family, self.family.layers[-1]
+        ends = [self._read_part(users, length) for users, length in self.parts]
+        query, hidden = (torch.cat(of_parts) for of_parts in zip(*ends, strict=True))
         layout = Layout(len(hidden), 1, None)
         attended = attend_memory(query, layout, family.scale(last), self.memories[-1], self.bias)
         hidden = family.finish(last, hidden, attended)
@@ -222,10 +214,24 @@ class DecoderOnlyReader:
         """Return a reader in the same state whose steps leave this one as it is."""
         return copy.copy(self)  # a step replaces what it changes
 
-    def _remember(
-        self, key: Float[Tensor, "users length kv_heads size"], value: Float[Tensor, "users length kv_heads size"]
-    ) -> None:
-        self.memories.append(Memory(key.permute(0, 2, 3, 1).contiguous(), value.transpose(1, 2).contiguous()))
+    def _read_part(
+        self, users: slice, length: int
+    ) -> tuple[Float[Tensor, "users heads head_size"], Float[Tensor, "users hidden"]]:
+        """Read some users' prompts and return the last layer's query and input of each prompt's last token."""
+        family = self.family
+        positions = torch.arange(length, device=self.ids.device)
+        hidden = family.embed(self.ids[users, :length], positions)
+        rotation = family.rotation(positions, hidden.dtype)
+        for place, layer in enumerate(family.layers):
+            query, key, value = family.heads(layer, hidden, rotation)
+            if place == len(self.memories):
+                self.memories.append(Memory.empty(*self.ids.shape, like=key))
+            self.memories[place].write(users, key, value)
+            if place < len(family.layers) - 1:
+                hidden = family.finish(layer, hidden, _causal(query, key, value, family.scale(layer)))
+        rows = torch.arange(len(hidden), device=hidden.device)
+        ends = self.lengths[users] - 1
+        return query[rows, ends], hidden[rows, ends]
 
 
 def _causal(
@@ -243,15 +249,28 @@ def _causal(
     return attended.transpose(1, 2).flatten(2)
 
 
-def _check_window(model: PreTrainedModel, length: int, depth: int) -> None:
-    """Refuse prompts that a sliding-window layer would cut: here every layer sees the whole prompt.
+def _check_windows(model: PreTrainedModel, length: int, depth: int) -> None:
+    """Refuse prompts for which some window of the model is too short.
 
     The last of `depth` tokens is never read, and the one before it must still see the first of the prompt.
     """
-    window = getattr(model.config, "sliding_window", None)
-    slides = "sliding_attention" in (getattr(model.config, "layer_types", None) or ["sliding_attention"])
-    if window is not None and slides and length + depth - 1 > window:
-        raise ValueError(
-            f"a prompt has {length} tokens, but at most {window - depth + 1} fit into the model's sliding window "
-            f"{window} with semantic IDs of up to {depth} tokens: shorten the history"
-        )
+    for window, what in _windows(model.config):
+        if length + depth - 1 > window:
+            raise ValueError(
+                f"a prompt has {length} tokens, but at most {window - depth + 1} fit into the model's {what} "
+                f"with semantic IDs of up to {depth} tokens: shorten the history"
+            )
+
+
+def _windows(config: Any) -> Iterator[tuple[int, str]]:
+    """Yield the lengths up to which the model reads a text as the search does, and what sets them."""
+    window = getattr(config, "sliding_window", None)
+    slides = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
+    if window is not None and slides:  # here every layer sees the whole prompt
+        yield window, f"sliding window {window}"
+    # Beyond these, a position's angles depend on the longest text read with it: an item's score on the batch.
+    rope = getattr(config, "rope_parameters", None) or {}
+    scaling = rope.get("rope_type")
+    if scaling in ("dynamic", "longrope"):
+        usual = config.max_position_embeddings if scaling == "dynamic" else rope["original_max_position_embeddings"]
+        yield usual, f"{usual} positions without {scaling} RoPE scaling"

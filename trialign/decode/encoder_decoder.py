@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trialign.decode.attention import Layout, Memory, Path, attend_memory, attend_path, grown
-from trialign.decode.models import Columns, OutputRows, padded, padding_bias
+from trialign.decode.models import Columns, OutputRows, padded, padding_bias, parts
 
 #: Model types that `EncoderDecoderReader` knows.
 ENCODER_DECODERS = ("t5",)
@@ -40,6 +40,7 @@ class EncoderDecoderReader:
         self.output = output
         self.ids, self.mask = padded(prompts, pad_token_id, model.device)
         self.bias = padding_bias(self.mask, model.dtype)
+        self.parts = list(parts([len(prompt) for prompt in prompts], model.device))
         self.columns = Columns(len(prompts), model.device)
         self.level = 0
         self.memories: list[Memory] = []
@@ -47,12 +48,8 @@ class EncoderDecoderReader:
 
     def read_prompts(self) -> Float[Tensor, "users 1 tokens"]:
         """Read the prompts and return the logits of the tokens of level 1."""
-        encoder: Any = self.model.get_encoder()
-        encoded = encoder(input_ids=self.ids, attention_mask=self.mask).last_hidden_state
-        for block in self.decoder.block:
-            attention = block.layer[1].EncDecAttention
-            key, value = (_heads(attention, project(encoded)) for project in (attention.k, attention.v))
-            self.memories.append(Memory(key.permute(0, 2, 3, 1).contiguous(), value.transpose(1, 2).contiguous()))
+        for users, length in self.parts:
+            self._read_part(users, length)
         start = self.ids.new_full((len(self.ids),), self.model.config.decoder_start_token_id)
         return self._logits(start, Layout(len(start), 1, None), torch.empty_like(start))
 
@@ -66,6 +63,18 @@ class EncoderDecoderReader:
     def fork(self) -> "EncoderDecoderReader":
         """Return a reader in the same state whose steps leave this one as it is."""
         return copy.copy(self)  # a step replaces what it changes
+
+    def _read_part(self, users: slice, length: int) -> None:
+        """Encode some users' prompts and keep what every layer of the decoder attends to."""
+        encoder: Any = self.model.get_encoder()
+        mask = self.mask[users, :length]
+        encoded = encoder(input_ids=self.ids[users, :length], attention_mask=None if mask.all() else mask)[0]
+        for place, block in enumerate(self.decoder.block):
+            attention = block.layer[1].EncDecAttention
+            key, value = (_heads(attention, project(encoded)) for project in (attention.k, attention.v))
+            if place == len(self.memories):
+                self.memories.append(Memory.empty(*self.ids.shape, like=key))
+            self.memories[place].write(users, key, value)
 
     def _logits(
         self, tokens: Int[Tensor, " prefixes"], layout: Layout, places: Int[Tensor, " prefixes"]

@@ -18,6 +18,9 @@ from transformers import PreTrainedModel
 
 from trialign.decode.attention import Layout
 
+#: Tokens of prompts that a CPU reads together.
+CPU_TOKENS = 768
+
 
 class PrefixReader(Protocol):
     """A model that has read one prompt a user and goes on for several prefixes of each."""
@@ -143,6 +146,18 @@ def padded(
     ids = np.full(mask.shape, pad_token_id, dtype=np.int64)
     ids[mask] = np.concatenate([np.asarray(prompt, dtype=np.int64) for prompt in prompts])
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def parts(lengths: Sequence[int], device: torch.device) -> Iterator[tuple[slice, int]]:
+    """Yield the users whose prompts are read together, and the length of the longest of their prompts.
+
+    On a CPU they are so few that what a layer computes stays in its cache, and of similar length if the users are
+    sorted; on a GPU they are all.
+    """
+    together = max(1, CPU_TOKENS // max(lengths)) if device.type == "cpu" else len(lengths)
+    for first in range(0, len(lengths), together):
+        users = slice(first, first + together)
+        yield users, max(lengths[users])
 
 
 def padding_bias(mask: Bool[Tensor, "users length"], dtype: torch.dtype) -> Float[Tensor, "users 1 1 length"] | None:
