@@ -18,7 +18,7 @@ from training_examples import (
 )
 
 from trialign.backbone import hub_backbone, hub_tokenizer, scratch_backbone, scratch_t5
-from trialign.batches import collate, draw, micro_batches
+from trialign.batches import COARSE, collate, draw, micro_batches
 from trialign.checkpoints import weights_of
 from trialign.objectives import NextToken, PromptToAnswer, objective_of
 from trialign.recommend import GenerativeRecommender
@@ -70,7 +70,7 @@ def test_losses_are_those_of_transformers(kind, tmp_path):
         place += answer.shape[1]
     assert place == len(ours)
     # Batches of similar length, with rows of nothing but padding, give the same sum and finite gradients.
-    parts = list(micro_batches(examples, 300, multitask.vocabulary.pad_token_id))
+    parts = list(micro_batches(examples, 300, multitask.vocabulary.pad_token_id, COARSE))
     summed = sum(objective.losses(model, part).sum() for part in parts)
     torch.testing.assert_close(summed, ours.sum(), atol=1e-3, rtol=1e-5)
     assert sum(len(part.input_ids) for part in parts) > len(examples)

@@ -1,7 +1,7 @@
 """Batches of similar length, and the loss on their answer positions only."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -16,11 +16,32 @@ from trialign.tasks import IGNORED, Example
 #: What one more pass through a small model costs, in tokens: its hundreds of operators are dispatched one by one.
 _PASS_COST = 300
 
-# Shapes are rounded up, so that few different ones occur: the kernels for bf16 products are made anew for every shape,
-# which costs time and memory that a small model does not win back.
-_LENGTH_STEP = 8
-_TOKEN_STEP = 128
-_ANSWER_STEP = 128
+
+@dataclass(frozen=True)
+class Rounding:
+    """What the shapes of batches are rounded up to multiples of.
+
+    Attributes
+    ----------
+    length
+        Of the tokens of a row.
+    tokens
+        Of the tokens of a batch, as far as whole rows allow.
+    answers
+        Of the positions that the output layer is computed at.
+    """
+
+    length: int = 1
+    tokens: int = 1
+    answers: int = 1
+
+
+#: No shape is rounded: nothing but what the longest row needs is padded.
+EXACT = Rounding()
+
+#: Few different shapes: on a CPU the kernels for bf16 products are made anew for each, which costs time and memory
+#: that a small model does not win back.
+COARSE = Rounding(length=8, tokens=128, answers=128)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +54,7 @@ class Batch:
     tasks: list[str]
     input_ids: Int[Tensor, "rows length"]
     labels: Int[Tensor, "rows length"]
+    rounding: Rounding = EXACT
 
     @property
     def answers(self) -> Bool[Tensor, "rows positions"]:
@@ -47,7 +69,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        return Batch(self.tasks, self.input_ids.to(device), self.labels.to(device))
+        return replace(self, input_ids=self.input_ids.to(device), labels=self.labels.to(device))
 
 
 def draw(stream: Iterable[Example], tokens: int) -> list[Example]:
@@ -73,7 +95,9 @@ def collate(examples: Sequence[Example], pad_token_id: int, *, rows: int = 0, le
     return Batch([example.task for example in examples], input_ids, labels)
 
 
-def micro_batches(examples: Sequence[Example], tokens: int, pad_token_id: int) -> Iterator[Batch]:
+def micro_batches(
+    examples: Sequence[Example], tokens: int, pad_token_id: int, rounding: Rounding = EXACT
+) -> Iterator[Batch]:
     """Yield batches of similar length and at most `tokens` padded tokens, the shortest examples first.
 
     Of eight tasks some prompts are ten tokens long and some two hundred: sorted by length, the examples are cut where
@@ -81,19 +105,20 @@ def micro_batches(examples: Sequence[Example], tokens: int, pad_token_id: int) -
     batch of its own.
     """
     ordered = sorted(examples, key=len)
-    lengths = [-(-len(example) // _LENGTH_STEP) * _LENGTH_STEP for example in ordered]
-    for start, end in _cuts(lengths, tokens):
+    lengths = [-(-len(example) // rounding.length) * rounding.length for example in ordered]
+    for start, end in _cuts(lengths, tokens, rounding):
         length = lengths[end - 1]
-        yield collate(ordered[start:end], pad_token_id, rows=_rows(end - start, length, tokens), length=length)
+        rows = _rows(end - start, length, tokens, rounding)
+        yield replace(collate(ordered[start:end], pad_token_id, rows=rows, length=length), rounding=rounding)
 
 
-def _rows(examples: int, length: int, tokens: int) -> int:
+def _rows(examples: int, length: int, tokens: int, rounding: Rounding) -> int:
     """Return the number of examples, rounded up to a whole step of tokens if the bound allows."""
-    step = max(_TOKEN_STEP // length, 1)
+    step = max(rounding.tokens // length, 1)
     return max(min(-(-examples // step) * step, tokens // length), examples)
 
 
-def _cuts(lengths: Sequence[int], tokens: int) -> list[tuple[int, int]]:
+def _cuts(lengths: Sequence[int], tokens: int, rounding: Rounding) -> list[tuple[int, int]]:
     """Return the cheapest cuts of ascending lengths into batches, by dynamic programming over the distinct lengths."""
     ends = [i + 1 for i in range(len(lengths)) if i + 1 == len(lengths) or lengths[i] != lengths[i + 1]]
     best: dict[int, tuple[int, list[tuple[int, int]]]] = {0: (0, [])}
@@ -102,7 +127,7 @@ def _cuts(lengths: Sequence[int], tokens: int) -> list[tuple[int, int]]:
         options = []
         for start, (cost, cuts) in best.items():
             pieces = _pieces(start, end, max(tokens // length, 1))
-            padded = sum(length * _rows(stop - first, length, tokens) for first, stop in pieces)
+            padded = sum(length * _rows(stop - first, length, tokens, rounding) for first, stop in pieces)
             options.append((cost + padded + _PASS_COST * len(pieces), cuts + pieces))
         best[end] = min(options, key=lambda option: option[0])
     return best[len(lengths)][1]
@@ -127,7 +152,7 @@ def answer_losses(model: PreTrainedModel | PeftModel, batch: Batch) -> Float[Ten
     targets = batch.labels[:, 1 : width + 1].flatten()
     positions = (targets != IGNORED).nonzero().squeeze(1)
     answers = len(positions)
-    padded = F.pad(positions, (0, -answers % _ANSWER_STEP))
+    padded = F.pad(positions, (0, -answers % batch.rounding.answers))
     logits = head(hidden.flatten(0, 1)[padded])[:answers]
     return F.cross_entropy(logits.float(), targets[positions], reduction="none")
 

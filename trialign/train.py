@@ -15,7 +15,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from trialign.batches import draw, micro_batches
+from trialign.batches import COARSE, EXACT, draw, micro_batches
 from trialign.checkpoints import Checkpoint, set_optimizer_tensors, set_weights, trainable
 from trialign.objectives import objective_of
 from trialign.observers import Observer, Step, TensorBoardLog
@@ -108,7 +108,7 @@ class Trainer:
         *,
         steps: int = 1000,
         batch_tokens: int = 1024,
-        micro_tokens: int = 2048,
+        micro_tokens: int = 1024,
         learning_rate: float = 3e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.05,
@@ -225,7 +225,9 @@ class Trainer:
     def _backward(self, examples: Sequence[Example]) -> Float[np.ndarray, "tasks 2"]:
         """Add this process's share to the gradients; return sum and number of its answer tokens' losses by task."""
         answers = sum(sum(label >= 0 for label in example.labels[1:]) for example in examples)
-        batches = micro_batches(examples, self.micro_tokens, self.multitask.vocabulary.pad_token_id)
+        rounding = COARSE if self.precision_ == "bf16" and self._device.type == "cpu" else EXACT
+        pad_token_id = self.multitask.vocabulary.pad_token_id
+        batches = micro_batches(examples, self.micro_tokens, pad_token_id, rounding)
         found: list[Tensor] = []
         tasks: list[str] = []
         devices = [self._device] if self._device.type == "cuda" else []
