@@ -1,4 +1,4 @@
-# make demo   the six notebooks on the shipped catalogue, then one page with all figures
+# make demo   the seven notebooks on the shipped catalogue, then one page with all figures
 # make test   tests of the package, then every notebook as a test
 # make lab    JupyterLab at the first notebook
 # make lint   ruff and mypy

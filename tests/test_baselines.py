@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trialign.baselines import ItemKNN, Popularity, SASRec, top_items
+from trialign.baselines.item_knn import _together
+from trialign.baselines.ranking import climb
 from trialign.baselines.sasrec import _windows
 from trialign.evaluate import ranking_metrics
 
@@ -79,6 +81,55 @@ def test_item_knn_similarity_by_hand():
     assert nearest[0, 1] == similarity[0].max()
 
 
+def test_item_knn_counts_pairs_by_order_and_distance_by_hand():
+    split = make_split([[0, 1, 2, 9, 9], [2, 1, 9, 9], [1, 1, 0, 9, 9]], 10)
+    similarity = ItemKNN(shrinkage=0, backward=0.25, fade=1.0, popularity=0.0).fit(split).similarity_.toarray()
+    # Users of 0: two, of 1: three, of 2: two. 1 comes one step after 0 once, and one step before it once.
+    assert similarity[0, 1] == pytest.approx((1 + 0.25) / np.sqrt(2))
+    assert similarity[1, 0] == pytest.approx((1 + 0.25) / np.sqrt(3))
+    assert similarity[0, 2] == pytest.approx(0.5 / np.sqrt(2))
+    assert similarity[2, 0] == pytest.approx(0.25 * 0.5 / np.sqrt(2))
+    popular = ItemKNN(shrinkage=0, backward=0, popularity=1.0).fit(split).similarity_.toarray()
+    assert popular[0, 1] == pytest.approx(1 / (np.sqrt(2) * 3))
+    assert popular[2, 0] == 0
+
+
+@given(st.lists(st.lists(st.integers(0, 8), max_size=9), min_size=1, max_size=8))
+def test_item_knn_counts_without_order_are_the_users_in_common(histories):
+    arrays = [np.array(history, dtype=np.int64) for history in histories]
+    seen = np.array([np.bincount(array, minlength=9) > 0 for array in arrays]).astype(float)
+    expected = seen.T @ seen
+    np.fill_diagonal(expected, 0)
+    whole = _together(arrays, 9, backward=1.0, fade=0.0).toarray()
+    np.testing.assert_array_equal(whole, expected)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trialign.baselines.item_knn._PAIRS", 3)
+        np.testing.assert_array_equal(_together(arrays, 9, backward=1.0, fade=0.0).toarray(), whole)
+
+
+def test_item_knn_reads_a_window_of_the_history():
+    split = make_split([[0, 1, 9, 9]] * 3 + [[2, 3, 9, 9]] * 3, 10)
+    histories = [np.array([0, 2])], [np.array([2])]
+    window = ItemKNN(history=1, decay=1.0).fit(split)
+    assert window.recommend(histories[0], 3, False).tolist() == window.recommend(histories[1], 3, False).tolist()
+    assert window.recommend(histories[0], 1, False).tolist() == [[3]]
+    assert 0 not in window.recommend(histories[0], 9, mask_seen=True)  # masked, though outside the window
+
+
+def test_climbing_a_grid_ends_where_no_single_change_helps():
+    worth = {(0, 0): 0, (1, 0): 2, (0, 1): 3, (1, 1): 1, (2, 0): 1, (2, 1): 4}
+    tried = []
+
+    def score(settings):
+        tried.append(tuple(settings.values()))
+        return worth[tried[-1]]
+
+    # From (0, 0): a = 1, where b = 1 is worse; no change of one setting beats 2 there.
+    assert climb({"a": (0, 1, 2), "b": (0, 1)}, score) == {"a": 1, "b": 0}
+    assert len(tried) == len(set(tried))
+    assert climb({"b": (0, 1), "a": (0, 1, 2)}, lambda s: worth[s["a"], s["b"]]) == {"b": 1, "a": 2}
+
+
 def test_item_knn_follows_recency():
     split = make_split([[0, 1, 9, 9]] * 3 + [[2, 3, 9, 9]] * 3, 10)
     model = ItemKNN(decay=0.5).fit(split)
@@ -135,9 +186,28 @@ def test_sasrec_is_deterministic_and_leaves_torchs_seed_alone(chain):
 def test_sasrec_reads_only_what_came_before(sasrec):
     sasrec.model_.eval()
     rows = torch.tensor([[3, 4, 5, 6], [3, 4, 9, 1]])
-    hidden = sasrec.model_(rows)
-    torch.testing.assert_close(hidden[0, :2], hidden[1, :2])
-    assert not torch.allclose(hidden[0, 2], hidden[1, 2])
+    hidden = sasrec.model_(rows, torch.tensor([4, 4]))
+    torch.testing.assert_close(hidden[:2], hidden[4:6])
+    assert not torch.allclose(hidden[2], hidden[6])
+
+
+def test_sasrecs_drawn_negatives_estimate_the_softmax_over_all_items(chain, sasrec):
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(5, 32, generator=generator)
+    answers = torch.tensor([3, 3, 8, 20, 1])
+    exact = torch.nn.functional.cross_entropy(sasrec.model_.logits(hidden), answers)
+    drawn = SASRec(hidden=32, negatives=6)
+    drawn.model_ = sasrec.model_
+    one = hidden[:1], answers[:1]  # exp of one position's loss is a sum over items, and its estimate unbiased
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        mean = torch.stack([drawn._loss(*one).exp() for _ in range(4000)]).mean()
+    alone = torch.nn.functional.cross_entropy(sasrec.model_.logits(one[0]), one[1])
+    assert mean.item() == pytest.approx(alone.exp().item(), rel=0.05)
+    drawn.negatives = 26  # all that are no answer
+    assert drawn._loss(hidden, answers).item() == pytest.approx(exact.item(), rel=1e-6)
+    fitted = SASRec(hidden=16, steps=60, dropout=0.1, negatives=10, seed=1, progress=False).fit(chain)
+    assert fitted.history_["loss"].iloc[-1] < np.log(30)
 
 
 def test_sasrec_ranks_a_history_the_same_alone_and_in_a_batch(sasrec):
@@ -163,8 +233,14 @@ def test_every_item_but_the_first_is_predicted_once(size, length):
 def test_bad_parameters_are_named(chain):
     with pytest.raises(ValueError, match="decay"):
         ItemKNN(decay=0).fit(chain)
+    with pytest.raises(ValueError, match="history must be"):
+        ItemKNN(history=0).fit(chain)
+    with pytest.raises(ValueError, match="backward and popularity"):
+        ItemKNN(backward=2).fit(chain)
     with pytest.raises(ValueError, match="multiple of heads"):
         SASRec(hidden=9, progress=False).fit(chain)
+    with pytest.raises(ValueError, match="negatives must be"):
+        SASRec(negatives=0, progress=False).fit(chain)
     with pytest.raises(ValueError, match="nothing to learn"):
         SASRec(progress=False).fit(make_split([[0, 1, 2]], 3))
     with pytest.raises(ValueError, match="k must be"):

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 STAGES = [
     "01_catalogue", "02_captioning", "03_interest_mining", "04_semantic_ids", "05_multitask_training", "06_beam_search",
+    "07_ablations",
 ]  # fmt: skip
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CONSTRAINTS = dict(

@@ -7,7 +7,7 @@ short templates below are this project's choice, the same for every backbone.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -155,6 +155,8 @@ class Multitask:
     drop_items
         Share of the items that SIDSeq→SID leaves out of a training history, each at random, so that the same history
         is seen in many versions; a window keeps at least two. 0 leaves out none.
+    held_out
+        Rows of items that tasks 5-8 never show, to ask about them later; histories and their targets keep them.
     max_history
         Items of history that a prompt shows, the most recent ones.
     max_title_history
@@ -167,8 +169,9 @@ class Multitask:
     Raises
     ------
     ValueError
-        For an unknown task, a mixture of other tasks or without positive weights, `drop_items` outside [0, 1), lengths
-        that don't agree, or if a task has no example (such as task 7 without captions).
+        For an unknown task, a mixture of other tasks or without positive weights, `drop_items` outside [0, 1), rows
+        held out that the catalogue lacks, lengths that don't agree, or if a task has no example (such as task 7 without
+        captions).
     """
 
     def __init__(
@@ -182,6 +185,7 @@ class Multitask:
         tasks: Sequence[str] = tuple(TASKS),
         mixture: Mapping[str, float] | None = None,
         drop_items: float = 0.0,
+        held_out: Collection[int] = (),
         max_history: int = 20,
         max_title_history: int = 10,
         max_title_tokens: int = 24,
@@ -200,6 +204,9 @@ class Multitask:
             raise ValueError("max_history, max_title_history, max_title_tokens and max_caption_tokens must be positive")
         if not 0 <= drop_items < 1:
             raise ValueError(f"drop_items must be at least 0 and below 1, got {drop_items}")
+        self.held_out = sorted({int(row) for row in held_out})
+        if self.held_out and not 0 <= self.held_out[0] <= self.held_out[-1] < split.n_items:
+            raise ValueError(f"held_out must be item rows from 0 to {split.n_items - 1}, got {self.held_out}")
         self.vocabulary = vocabulary
         self.tasks = tuple(TASKS[name] for name in tasks)
         self._shares = None if mixture is None else _shares(tasks, mixture)
@@ -272,7 +279,7 @@ class Multitask:
         parts: tuple[Any, ...] = (
             [(task.name, task.template) for task in self.tasks],
             None if self._shares is None else self._shares.tolist(),
-            (self.max_history, self.max_title_history, self.drop_items, self.seed),
+            (self.max_history, self.max_title_history, self.drop_items, self.seed, *self.held_out),
             (self._sids, self._titles, self._captions),
             (self._histories.items.tolist(), self._histories.positions.tolist()),
         )
@@ -373,6 +380,7 @@ class Multitask:
             population = np.flatnonzero(usable)
         else:
             usable = np.asarray([bool(self._field(task.reads, row)) for row in range(len(self._sids))])
+            usable[self.held_out] = False
             if task.answers == "title":
                 usable &= titled
             population = np.flatnonzero(usable)
@@ -383,7 +391,7 @@ class Multitask:
     @staticmethod
     def _missing(task: Task) -> str:
         if task.reads == "description":
-            return "no item has a caption (and a title, if that is the answer); make captions first or drop tasks 7-8"
+            return "no item not held out has a caption (and title, if that is asked); make captions or drop tasks 7-8"
         if task.reads in ("SID history", "title history"):
             return "no user has two train interactions (with titles, where titles are needed)"
-        return "no item has a title"
+        return "no item not held out has a title"

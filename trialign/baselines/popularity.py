@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from trialign.baselines.ranking import top_items
+from trialign.baselines.ranking import ROWS, top_items
 
 if TYPE_CHECKING:
     from trialign.split import Split
@@ -48,4 +48,9 @@ class Popularity:
         ndarray
             int64 [users, k]; -1 where fewer items are left.
         """
-        return top_items(np.tile(self.counts_.astype(np.float64), (len(histories), 1)), k, histories, mask_seen)
+        parts = [np.empty((0, k), dtype=np.int64)]
+        for first in range(0, len(histories), ROWS):
+            some = histories[first : first + ROWS]
+            scores = np.broadcast_to(self.counts_, (len(some), len(self.counts_)))
+            parts.append(top_items(scores, k, some, mask_seen))
+        return np.concatenate(parts)

@@ -1,6 +1,6 @@
 """What the baselines share: the interface, the choice of the best items, and the choice of settings on validation."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +11,9 @@ from trialign.evaluate import ranking_metrics
 
 if TYPE_CHECKING:
     from trialign.split import Split
+
+#: Users, or items, whose rows over the whole catalogue are made dense at once.
+ROWS = 512
 
 
 class Recommender(Protocol):
@@ -62,6 +65,7 @@ def top_items(
         scores[users, rows] = -np.inf
     width = min(k, scores.shape[1])
     # The k-th best score is found first; only items at least as good are sorted, so ties are broken by row exactly.
+    # (Partitioned from below, rows of mostly equal scores, as item-kNN's zeros, take ten times as long.)
     threshold = -np.partition(-scores, width - 1, axis=1)[:, width - 1]
     top = np.full((len(scores), k), -1, dtype=np.int64)
     for user, row in enumerate(scores):
@@ -88,6 +92,40 @@ def settings_of(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     """
     for values in product(*grid.values()):
         yield dict(zip(grid, values))
+
+
+def climb(grid: Mapping[str, Sequence[Any]], score: Callable[[Mapping[str, Any]], float]) -> dict[str, Any]:
+    """Return settings of a grid that no change of a single setting makes better, from its first values on.
+
+    A grid of many settings has too many combinations to try: here one setting after the other takes its best value,
+    until a round changes nothing. No combination is scored twice.
+
+    Parameters
+    ----------
+    grid
+        Setting to the values to try.
+    score
+        What a combination is worth; the larger the better, ties go to the one found first.
+
+    Examples
+    --------
+    >>> climb({"x": (0, 1, 2), "y": (5, 6)}, lambda settings: -((settings["x"] - 1) ** 2) + settings["y"])
+    {'x': 1, 'y': 6}
+    """
+    best = {name: values[0] for name, values in grid.items()}
+    scores = {tuple(best.values()): score(best)}
+    while True:
+        before = dict(best)
+        for name, values in grid.items():
+            for value in values:
+                tried = {**best, name: value}
+                key = tuple(tried.values())
+                if key not in scores:
+                    scores[key] = score(tried)
+                if scores[key] > scores[tuple(best.values())]:
+                    best = tried
+        if best == before:
+            return best
 
 
 def _pairs(histories: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""SASRec: a causal transformer over item ids (Kang and McAuley 2018), trained with the full softmax."""
+"""SASRec: a causal transformer over item ids (Kang and McAuley 2018), trained with a softmax over items."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,24 +7,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from trialign.baselines.ranking import settings_of, top_items, validation_ndcg
+from trialign.baselines.ranking import ROWS, settings_of, top_items, validation_ndcg
 from trialign.progress import tqdm
 
 if TYPE_CHECKING:
     from trialign.split import Split
 
-#: Histories that are ranked together.
-_ROWS = 512
-
 
 class SASRec:
-    """Self-attentive sequential recommendation with a cross-entropy over all items at every position.
+    """Self-attentive sequential recommendation with a cross-entropy over items at every position.
 
-    The original draws one negative item per position for a binary loss; the full softmax is much stronger (Klenitskiy
-    and Vasilev 2023, "Turning Dross Into Gold Loss") and at this size as cheap. Output and input embeddings are shared.
+    The original draws one negative item per position for a binary loss; a softmax over all items, or over many drawn
+    ones, is much stronger (Klenitskiy and Vasilev 2023, "Turning Dross Into Gold Loss"). Output and input embeddings
+    are shared.
 
     Parameters
     ----------
@@ -46,6 +44,9 @@ class SASRec:
         Of AdamW; the rate falls along a cosine over all `steps`.
     batch_positions
         Predicted positions in a batch, on average: short histories are batched by more, long ones by fewer.
+    negatives
+        Items drawn for each batch, which stand for all that are no answer in it: the softmax is estimated from them
+        and the batch's answers. None: over all items, as cheap where there are a few thousand.
     seed
         Seed of the weights, of dropout and of the order of the histories.
     progress
@@ -78,6 +79,7 @@ class SASRec:
         learning_rate: float = 3e-3,
         weight_decay: float = 0.01,
         batch_positions: int = 512,
+        negatives: int | None = None,
         seed: int = 0,
         progress: bool = True,
     ) -> None:
@@ -92,6 +94,7 @@ class SASRec:
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.batch_positions = batch_positions
+        self.negatives = negatives
         self.seed = seed
         self.progress = progress
 
@@ -132,10 +135,12 @@ class SASRec:
         Raises
         ------
         ValueError
-            If `hidden` is no multiple of `heads`, or no train history has two items.
+            If `hidden` is no multiple of `heads`, `negatives` is below 1, or no train history has two items.
         """
         if self.hidden % self.heads:
             raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
+        if self.negatives is not None and self.negatives < 1:
+            raise ValueError(f"negatives must be at least 1, or None for all items; got {self.negatives}")
         windows = list(_windows(split.train, self.max_history + 1))
         if not windows:
             raise ValueError("no train history has two items: SASRec has nothing to learn from")
@@ -167,8 +172,8 @@ class SASRec:
             int64 [users, k]; -1 where fewer items are left.
         """
         parts = [np.empty((0, k), dtype=np.int64)]
-        for first in range(0, len(histories), _ROWS):
-            some = histories[first : first + _ROWS]
+        for first in range(0, len(histories), ROWS):
+            some = histories[first : first + ROWS]
             parts.append(top_items(self._scores(some), k, some, mask_seen))
         return np.concatenate(parts)
 
@@ -176,9 +181,9 @@ class SASRec:
         rows, lengths = _right_padded([history[-self.max_history :] for history in histories])
         self.model_.eval()
         with torch.inference_mode():
-            hidden = self.model_(rows)[torch.arange(len(rows)), (lengths - 1).clamp(min=0)]
-            hidden[lengths == 0] = 0
-            return self.model_.logits(hidden).numpy()
+            last = torch.zeros(len(rows), self.hidden)
+            last[lengths > 0] = self.model_(rows, lengths)[lengths.cumsum(0)[lengths > 0] - 1]
+            return self.model_.logits(last).numpy()
 
     def _train(self, split: "Split", windows: list[np.ndarray]) -> None:
         optimizer = torch.optim.AdamW(
@@ -208,20 +213,39 @@ class SASRec:
     def _step(self, windows: list[np.ndarray], optimizer: torch.optim.Optimizer) -> float:
         """Take one optimizer step and return the mean loss of a position."""
         self.model_.train()
-        rows, lengths = _right_padded(windows)
         # Every item but a window's first is an answer, given the items before it.
-        answered = torch.arange(1, rows.shape[1]) < lengths[:, None]
-        logits = self.model_.logits(self.model_(rows[:, :-1])[answered])
-        loss = nn.functional.cross_entropy(logits, rows[:, 1:][answered])
+        answers = torch.from_numpy(np.concatenate([window[1:] for window in windows]).astype(np.int64))
+        hidden = self.model_(*_right_padded([window[:-1] for window in windows]))
+        loss = self._loss(hidden, answers)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model_.parameters(), 1.0)
         optimizer.step()
         return loss.item()
 
+    def _loss(self, hidden: Float[Tensor, "positions hidden"], answers: Int[Tensor, " positions"]) -> Float[Tensor, ""]:
+        """Return the mean cross-entropy over all items, or its estimate from the batch's answers and drawn items."""
+        others = torch.ones(len(self.model_.bias), dtype=torch.bool)
+        others[answers] = False
+        rest = others.nonzero().squeeze(1)
+        if self.negatives is None or self.negatives >= len(rest):
+            return nn.functional.cross_entropy(self.model_.logits(hidden), answers)
+        present, places = answers.unique(return_inverse=True)
+        drawn = rest[torch.randperm(len(rest))[: self.negatives]]
+        logits = self.model_.logits(hidden, torch.cat([present, drawn]))
+        # Each drawn item stands for several that are no answer, so that the sum of exponentials is right on average.
+        # Without this, items that are rarely an answer would be favoured: they'd seldom be compared with.
+        weights = logits.new_zeros(logits.shape[1])
+        weights[len(present) :] = math.log(len(rest) / self.negatives)
+        return nn.functional.cross_entropy(logits + weights, places)
+
 
 class _Transformer(nn.Module):
-    """Pre-norm causal transformer over item rows; padding stands on the right, where causality hides it."""
+    """Pre-norm causal transformer over item rows.
+
+    Histories come padded on the right; what is computed and returned are their positions alone, one history after the
+    other. Most histories are short and a few long, so padding would be most of the work.
+    """
 
     def __init__(self, n_items: int, hidden: int, layers: int, heads: int, dropout: float, max_history: int) -> None:
         super().__init__()
@@ -234,15 +258,23 @@ class _Transformer(nn.Module):
         nn.init.normal_(self.items.weight, std=0.02)
         nn.init.normal_(self.positions.weight, std=0.02)
 
-    def forward(self, rows: Int[Tensor, "users length"]) -> Float[Tensor, "users length hidden"]:
-        length = rows.shape[1]
-        hidden = self.dropout(self.items(rows) + self.positions.weight[:length])
+    def forward(
+        self, rows: Int[Tensor, "users length"], lengths: Int[Tensor, " users"]
+    ) -> Float[Tensor, "positions hidden"]:
+        places = torch.arange(rows.shape[1]).expand(rows.shape)
+        real = places < lengths[:, None]
+        hidden = self.dropout(self.items(rows[real]) + self.positions(places[real]))
         for block in self.blocks:
-            hidden = block(hidden)
+            hidden = block(hidden, real)
         return self.norm(hidden)
 
-    def logits(self, hidden: Float[Tensor, "... hidden"]) -> Float[Tensor, "... items"]:
-        return nn.functional.linear(hidden, self.items.weight, self.bias)
+    def logits(
+        self, hidden: Float[Tensor, "positions hidden"], items: Int[Tensor, " items"] | None = None
+    ) -> Float[Tensor, "positions items"]:
+        """Return the logits of the given item rows, of all items if None."""
+        if items is None:
+            return nn.functional.linear(hidden, self.items.weight, self.bias)
+        return nn.functional.linear(hidden, self.items(items), self.bias[items])
 
 
 class _Block(nn.Module):
@@ -262,11 +294,16 @@ class _Block(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, hidden: Float[Tensor, "users length hidden"]) -> Float[Tensor, "users length hidden"]:
-        projected = self.project_in(self.attention_norm(hidden)).unflatten(-1, (3, self.heads, -1))
-        query, key, value = projected.permute(2, 0, 3, 1, 4)
+    def forward(
+        self, hidden: Float[Tensor, "positions hidden"], real: Bool[Tensor, "users length"]
+    ) -> Float[Tensor, "positions hidden"]:
+        projected = self.project_in(self.attention_norm(hidden))
+        # Only attention needs the rectangle; causality hides the padding, which stands on the right.
+        padded = projected.new_zeros(*real.shape, projected.shape[1])
+        padded[real] = projected
+        query, key, value = padded.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        hidden = hidden + self.dropout(self.project_out(mixed.transpose(1, 2).flatten(2)))
+        hidden = hidden + self.dropout(self.project_out(mixed.transpose(1, 2).flatten(2)[real]))
         return hidden + self.dropout(self.feed_forward(hidden))
 
 

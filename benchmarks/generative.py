@@ -1,0 +1,202 @@
+"""The generative recommender of RESULTS.md: from a catalogue's texts and train histories to a trained model.
+
+Semantic IDs: MiniLM of title, brand and categories, reduced to 64 half-whitened components, beside the co-occurrence
+vectors of the train histories (a quarter of the cosine); joint residual k-means with three levels of 512 codes, unique
+by reassignment. Model: a Qwen3 of 1.5 M parameters from scratch, trained on SIDSeq→SID alone, every position of a
+history in one pass.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from trialign.backbone import scratch_backbone, scratch_t5, scratch_tokenizer
+from trialign.catalogue import Catalogue
+from trialign.embed.cache import EmbeddingCache
+from trialign.embed.co_occurrence import co_occurrence_vectors
+from trialign.embed.fusion import fuse, whiten
+from trialign.embed.text import TextEmbedder
+from trialign.models import cache_folder
+from trialign.recommend import GenerativeRecommender
+from trialign.sids import JointResidualKMeans, SemanticIds, resolve_collisions
+from trialign.split import Split
+from trialign.tasks import Multitask
+from trialign.train import Trainer
+from trialign.vocabulary import SidVocabulary
+
+TEXT_COLUMNS = ("title", "brand", "category")
+
+Backbone = Callable[[SidVocabulary, int], PreTrainedModel]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a run: of the semantic IDs, of the model and of its training.
+
+    Chosen on the validation items of Amazon Beauty (benchmarks/README.md has the table of what was tried).
+    """
+
+    codebook_sizes: tuple[int, ...] = (512, 512, 512)
+    text_dims: int = 64
+    behaviour_dims: int = 64
+    behaviour_weight: float = 0.25
+    hidden: int = 128
+    layers: int = 6
+    heads: int = 4
+    dropout: float = 0.1
+    drop_items: float = 0.15
+    passes: float = 20
+    batch_tokens: int = 4096
+    micro_tokens: int = 1024
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.05
+    max_history: int = 20
+
+
+def qwen3(recipe: Recipe) -> Backbone:
+    """Return what makes the recipe's Qwen3."""
+    return lambda vocabulary, seed: scratch_backbone(
+        vocabulary,
+        hidden=recipe.hidden,
+        layers=recipe.layers,
+        heads=recipe.heads,
+        dropout=recipe.dropout,
+        attention_dropout=0.0,
+        seed=seed,
+    )
+
+
+def tiger(recipe: Recipe) -> Backbone:
+    """Return what makes a T5 of TIGER's size; of the recipe it has the dropout."""
+    return lambda vocabulary, seed: scratch_t5(vocabulary, dropout=recipe.dropout, seed=seed)
+
+
+def item_vectors(catalogue: Catalogue, split: Split, recipe: Recipe) -> Float[np.ndarray, "items dim"]:
+    """Return text and co-occurrence of every item as one unit row; only train histories are read."""
+    columns = [column for column in TEXT_COLUMNS if column in catalogue.items]
+    table = catalogue.items[columns].fillna("").astype(str)
+    texts = [". ".join(part for part in row if part) for row in table.itertuples(index=False, name=None)]
+    kept = EmbeddingCache(cache_folder() / "benchmarks" / catalogue.name)
+    content, _ = kept.embed(TextEmbedder(), texts, [None] * len(texts))
+    behaviour = co_occurrence_vectors(split.train, split.n_items, recipe.behaviour_dims)
+    known = behaviour.any(axis=1)
+    return fuse(whiten(content, recipe.text_dims, 0.5), behaviour, known, recipe.behaviour_weight)
+
+
+def make_sids(catalogue: Catalogue, split: Split, recipe: Recipe, seed: int) -> SemanticIds:
+    """Return unique semantic IDs of the catalogue's items."""
+    vectors = item_vectors(catalogue, split, recipe)
+    quantizer = JointResidualKMeans(recipe.codebook_sizes, seed=seed).fit(vectors)
+    ids = list(catalogue.items["item_id"])
+    codes = quantizer.encode(vectors)
+    return resolve_collisions(codes, recipe.codebook_sizes, ids, "reassign", quantizer, vectors)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained recommender, and the CPU seconds of its semantic IDs and its training with all validations."""
+
+    recommender: GenerativeRecommender
+    cpu_seconds: float
+
+
+def train(
+    catalogue: Catalogue,
+    split: Split,
+    recipe: Recipe,
+    seed: int,
+    folder: Path,
+    *,
+    backbone: Callable[[Recipe], Backbone] = qwen3,
+    validated_users: int = 2000,
+) -> Trained:
+    """Train by the recipe, or go on where a killed run was; a finished one in `folder` is loaded.
+
+    The CPU seconds of a run that was killed and went on are those since its last start, and those before that start
+    up to the last checkpoint.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / "training.json"
+    if record.is_file():
+        return Trained(GenerativeRecommender.load(folder / "model"), json.loads(record.read_text())["cpu_seconds"])
+    started = time.process_time()
+    sids = make_sids(catalogue, split, recipe, seed)
+    vocabulary = SidVocabulary.add_to(scratch_tokenizer(["title"], vocab_size=300), recipe.codebook_sizes)
+    model = backbone(recipe)(vocabulary, seed)
+    titles = [""] * catalogue.n_items  # no task reads them
+    multitask = Multitask(
+        sids, vocabulary, titles, None, split,
+        tasks=["SIDSeq→SID"], drop_items=recipe.drop_items, max_history=recipe.max_history, seed=seed,
+    )  # fmt: skip
+    recommender = GenerativeRecommender(model, vocabulary, sids, max_history=recipe.max_history)
+    steps = steps_of(multitask, recipe)
+    trainer = Trainer(
+        model,
+        multitask,
+        steps=steps,
+        batch_tokens=recipe.batch_tokens,
+        micro_tokens=recipe.micro_tokens,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        seed=seed,
+        validate=recommender.validation(split, users=validated_users),
+        validate_every=-(-steps // 8),
+        checkpoint=folder / "checkpoint",
+        checkpoint_every=-(-steps // 24),
+    )
+    trainer.fit()
+    recommender.save(folder / "model")
+    trainer.validation_.to_csv(folder / "validation.csv", index=False)
+    seconds = time.process_time() - started
+    record.write_text(json.dumps({"cpu_seconds": seconds, "recipe": asdict(recipe), "steps": steps, "seed": seed}))
+    return Trained(recommender, seconds)
+
+
+def steps_of(multitask: Multitask, recipe: Recipe) -> int:
+    """Return the optimizer steps that go through the train histories as often as the recipe says."""
+    sample = multitask.sample(2000)
+    tokens = np.mean([len(example) for example in sample])
+    return round(recipe.passes * multitask.population_sizes()["SIDSeq→SID"] * tokens / recipe.batch_tokens)
+
+
+class OneSearch:
+    """Ranks with one beam search for both rankings: seen items are left out of its list, which is longer than asked.
+
+    Parameters
+    ----------
+    recommender
+        The trained model.
+    beams
+        Width of the search, and items of its list.
+    """
+
+    def __init__(self, recommender: GenerativeRecommender, beams: int = 30) -> None:
+        self.recommender = recommender
+        self.beams = beams
+        self._histories: Sequence[np.ndarray] = ()
+        self._found = np.empty((0, beams), dtype=np.int64)
+
+    def __call__(self, histories: Sequence[np.ndarray], k: int, mask_seen: bool) -> np.ndarray:
+        """Return the k most probable items of each user, int64 [users, k], -1 where there are fewer."""
+        if histories is not self._histories:
+            self._found = self.recommender.recommend(histories, beams=self.beams, top_k=self.beams).items
+            self._histories = histories
+        if not mask_seen:
+            return self._found[:, :k]
+        unseen = np.full((len(histories), k), -1)
+        for user, (items, history) in enumerate(zip(self._found, histories)):
+            left = items[~np.isin(items, history)][:k]
+            unseen[user, : len(left)] = left
+        return unseen
+
+
+def parameters_of(model: PreTrainedModel | PeftModel) -> int:
+    """Return the number of the model's weights."""
+    return sum(parameter.numel() for parameter in model.parameters())
