@@ -32,16 +32,14 @@ Leave-one-out: each user's last item is for test, the one before for validation.
 catalogue, once with the items that the user has seen *kept*, once with them *masked*. R is Recall, N is NDCG. Settings
 are chosen on the validation items, seen items kept; test items are read once, after all choices."""
 
-READING = """\
+NOTES = """\
+## What is comparable, and limits
+
 - ± is the standard deviation over seeds; rows without it have one run. It says nothing about the draw of users: the
   intervals of the paired comparison do.
 - Rows of *this project* share data, split and evaluation: they are comparable with each other.
 - Other rows are copied, not run: another tuning, other code, perhaps another reading of the protocol. Where it is not
-  known whether seen items were masked, neither of our two rows is the counterpart for sure; look at both."""
-
-LIMITS = """\
-## Limits
-
+  known whether seen items were masked, neither of our two rows is the counterpart for sure; look at both.
 - One machine without GPU, one thread: CPU seconds are for comparison within this page. They cover fitting and, where a
   method chooses its settings by itself, that choice too; memory is the whole process's, evaluation included.
 - Settings of trained models were sought on Amazon Beauty, a few of them, and are used unchanged elsewhere.
@@ -65,7 +63,7 @@ def page(results: Path, samples: int = 1000) -> str:
         section(name, results, published.get(name, []), samples)
         for name in tqdm(datasets, desc="data sets", unit="set")
     ]
-    return "\n\n".join([INTRODUCTION, *sections, LIMITS]) + "\n"
+    return "\n\n".join([INTRODUCTION, *sections, NOTES]) + "\n"
 
 
 def section(dataset: str, results: Path, published: Sequence[dict[str, Any]], samples: int) -> str:
@@ -73,7 +71,7 @@ def section(dataset: str, results: Path, published: Sequence[dict[str, Any]], sa
     facts = json.loads((results / dataset / "dataset.json").read_text("utf-8"))
     methods = by_method(read_records(results, dataset))
     methods = dict(sorted(methods.items(), key=lambda entry: seed_table(entry[1], "all")["mean"]["ndcg@10"]))
-    parts = [f"## {dataset}", _facts(facts, methods), _figures(methods, published), READING]
+    parts = [f"## {dataset}", _facts(facts, methods), _figures(methods, published)]
     if differences := _differences(methods, results, samples):
         parts += ["Differences on the same users, seeds averaged, with 95 % bootstrap intervals over users:"]
         parts += [markdown_table(["methods", "seen items", "R@10", "N@10"], differences)]

@@ -116,7 +116,7 @@ def recommendation(recommender: GenerativeRecommender, split: Split) -> pd.DataF
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="movielens-posters", help="a data set with recorded descriptions")
-    parser.add_argument("--steps", type=int, default=4000, help="optimizer steps")
+    parser.add_argument("--steps", type=int, default=2000, help="optimizer steps")
     parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens of one step")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--hidden", type=int, default=128, help="width of the model")

@@ -255,15 +255,20 @@ class _Transformer(nn.Module):
         self.blocks = nn.ModuleList(_Block(hidden, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden)
         self.bias = nn.Parameter(torch.zeros(n_items))
-        nn.init.normal_(self.items.weight, std=0.02)
-        nn.init.normal_(self.positions.weight, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Embedding | nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
 
     def forward(
         self, rows: Int[Tensor, "users length"], lengths: Int[Tensor, " users"]
     ) -> Float[Tensor, "positions hidden"]:
         places = torch.arange(rows.shape[1]).expand(rows.shape)
         real = places < lengths[:, None]
-        hidden = self.dropout(self.items(rows[real]) + self.positions(places[real]))
+        # Scaled as in the paper's code: beside what the blocks add the item itself would be lost, and training is slow.
+        items = self.items(rows[real]) * math.sqrt(self.items.embedding_dim)
+        hidden = self.dropout(items + self.positions(places[real]))
         for block in self.blocks:
             hidden = block(hidden, real)
         return self.norm(hidden)
