@@ -293,9 +293,9 @@ def test_early_stopping_keeps_the_best_weights():
 
 def test_a_time_budget_ends_the_training_annealed():
     multitask = small_multitask()
-    trainer = Trainer(tiny(multitask), multitask, steps=100_000, max_minutes=1 / 60, **FAST)
+    trainer = Trainer(tiny(multitask), multitask, steps=100_000, max_minutes=3 / 60, **FAST)
     trainer.fit()
-    assert 2 < trainer.steps_ < 100_000 and 1 <= trainer.seconds_ < 10
+    assert 2 < trainer.steps_ < 100_000 and 3 <= trainer.seconds_ < 30
     assert trainer._optimizer.param_groups[0]["lr"] < 0.1 * trainer.learning_rate
 
 
