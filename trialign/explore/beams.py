@@ -6,6 +6,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from trialign.catalogue import Catalogue
+from trialign.explore.explorer import Explorer
 from trialign.explore.thumbnails import thumbnail_html
 from trialign.recommend import GenerativeRecommender
 from trialign.split import Split
@@ -14,10 +15,8 @@ from trialign.split import Split
 _HIT = "#009E73"
 
 
-def explore_beams(
-    recommender: GenerativeRecommender, catalogue: Catalogue, split: Split, top_k: int = 10
-) -> widgets.VBox:
-    """Return a widget: a user's history above, the most probable next items below, the true one framed in green.
+def explore_beams(recommender: GenerativeRecommender, catalogue: Catalogue, split: Split, top_k: int = 10) -> Explorer:
+    """Return an explorer: a user's history above, the most probable next items below, the true one framed in green.
 
     Parameters
     ----------
@@ -54,4 +53,4 @@ def explore_beams(
     for knob in (user, beams, mask):
         knob.observe(show, names="value")
     show()
-    return widgets.VBox([widgets.HBox([user, beams, mask]), page])
+    return Explorer(widgets.HBox([user, beams, mask]), page)

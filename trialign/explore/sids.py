@@ -6,6 +6,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from trialign.catalogue import Catalogue
+from trialign.explore.explorer import Explorer
 from trialign.explore.thumbnails import thumbnail_html
 from trialign.sids import SemanticIds
 
@@ -13,8 +14,8 @@ from trialign.sids import SemanticIds
 ANY = "any"
 
 
-def explore_prefixes(sids: SemanticIds, catalogue: Catalogue, limit: int = 24) -> widgets.VBox:
-    """Return a widget with one drop-down a level; below it, the items whose SID starts with the chosen codes.
+def explore_prefixes(sids: SemanticIds, catalogue: Catalogue, limit: int = 24) -> Explorer:
+    """Return an explorer with one drop-down a level; below it, the items whose SID starts with the chosen codes.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def explore_prefixes(sids: SemanticIds, catalogue: Catalogue, limit: int = 24) -
         choice.observe(lambda _, level=level: changed(level), names="value")
     if len(choices[0].options) > 1:
         choices[0].value = choices[0].options[1][1]
-    return widgets.VBox([widgets.HBox(choices), page])
+    return Explorer(widgets.HBox(choices), page)
 
 
 def _below(sids: SemanticIds, prefix: list[int]) -> np.ndarray:
