@@ -40,7 +40,7 @@ Backbone = Callable[[SidVocabulary, int], PreTrainedModel]
 class Recipe:
     """The settings of a run: of the semantic IDs, of the model and of its training.
 
-    Chosen on the validation items of Amazon Beauty (benchmarks/README.md has the table of what was tried).
+    Chosen on the validation items of Amazon Beauty; benchmarks/README.md says what more passes would change.
     """
 
     codebook_sizes: tuple[int, ...] = (512, 512, 512)
