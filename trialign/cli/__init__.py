@@ -156,7 +156,9 @@ def report(
 @app.command()
 @told
 def lab(port: Annotated[int, typer.Option(help="Port of the server.")] = 8888) -> None:
-    """Open JupyterLab at the first notebook.
+    """Open JupyterLab at the first notebook, for this machine alone.
+
+    The server listens on 127.0.0.1, whatever Jupyter's configuration says, and asks for its token.
 
     Example:
 
@@ -168,7 +170,7 @@ def lab(port: Annotated[int, typer.Option(help="Port of the server.")] = 8888) -
     first = find_notebooks(notebooks_root())[0].path
     if shutil.which("jupyter", path=str(Path(sys.executable).parent)) is None:
         raise FileNotFoundError(f"no jupyter beside {sys.executable}: install the package jupyterlab")
-    command = [sys.executable, "-m", "jupyter", "lab", f"--port={port}", first.name]
+    command = [sys.executable, "-m", "jupyter", "lab", "--ServerApp.ip=127.0.0.1", f"--port={port}", first.name]
     raise typer.Exit(subprocess.run(command, cwd=first.parent, check=False).returncode)
 
 
