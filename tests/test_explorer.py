@@ -15,7 +15,8 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 SHOW = """
 import ipywidgets as widgets
 from trialign.explore.explorer import Explorer
-Explorer(widgets.IntSlider(description="knob"), widgets.HTML("<b>the page</b>"))
+page = widgets.HTML("<b>the page</b>")
+Explorer([widgets.IntSlider(description="knob"), page], lambda: page.value)
 """
 
 
@@ -56,7 +57,7 @@ def test_a_notebook_that_was_executed_headlessly_shows_the_page_as_it_stands():
 
 def test_the_still_picture_is_of_the_page_as_it_is_now():
     page = widgets.HTML("first")
-    explorer = Explorer(widgets.IntSlider(), page)
+    explorer = Explorer([widgets.IntSlider(), page], lambda: page.value)
     page.value = "second"
     assert not somebody_watches()  # pytest is no notebook
     assert "second" in explorer._repr_mimebundle_()["text/html"]

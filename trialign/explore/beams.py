@@ -53,4 +53,4 @@ def explore_beams(recommender: GenerativeRecommender, catalogue: Catalogue, spli
     for knob in (user, beams, mask):
         knob.observe(show, names="value")
     show()
-    return Explorer(widgets.HBox([user, beams, mask]), page)
+    return Explorer([widgets.HBox([user, beams, mask]), page], lambda: page.value)

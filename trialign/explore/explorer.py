@@ -1,5 +1,7 @@
-"""What explorers have in common: knobs above a page, and a still picture where nobody can turn the knobs."""
+"""What explorers have in common: parts that a person works with, and a still picture where nobody can."""
 
+import html
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -12,27 +14,29 @@ _STILL = (
 
 
 class Explorer(widgets.VBox):
-    """Knobs above a page that they change.
+    """Widgets one below the other, and the same as plain HTML.
 
-    In a notebook that a person has open it is shown as a widget. Executed headlessly (papermill, nbconvert, nbval) its
-    output is the page alone, plain HTML with its images inside: it needs no kernel, no network and no saved widgets.
+    In a notebook that a person has open it is shown as widgets. Executed headlessly (papermill, nbconvert, nbval) its
+    output is the still picture alone: HTML with its images inside, which needs no kernel, no network and no saved
+    widgets.
 
     Parameters
     ----------
-    knobs
-        What a person may change.
-    page
-        What it shows; its value is HTML in which everything from outside is escaped.
+    parts
+        What a person sees and may change, top to bottom.
+    still
+        Returns what the parts show now as HTML in which everything from outside is escaped.
     """
 
-    def __init__(self, knobs: widgets.Widget, page: widgets.HTML) -> None:
-        super().__init__([knobs, page])
-        self.page = page
+    def __init__(self, parts: Sequence[widgets.Widget], still: Callable[[], str]) -> None:
+        super().__init__(list(parts))
+        self.add_class("trialign-explorer")
+        self.still = still
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any] | None:
         if somebody_watches():
             return super()._repr_mimebundle_(**kwargs)
-        return {"text/html": _STILL + self.page.value, "text/plain": f"{type(self).__name__}: a still picture"}
+        return {"text/html": _STILL + self.still(), "text/plain": f"{type(self).__name__}: a still picture"}
 
 
 def somebody_watches() -> bool:
@@ -44,3 +48,33 @@ def somebody_watches() -> bool:
     if getattr(shell, "kernel", None) is None:
         return False
     return bool(shell.get_parent().get("content", {}).get("allow_stdin", False))
+
+
+def heading_html(text: str) -> str:
+    """Return a heading of a part of an explorer as HTML, escaped."""
+    return f'<p style="margin:8px 0 2px"><b>{html.escape(text)}</b></p>'
+
+
+def status_html(text: str) -> str:
+    """Return a line as HTML, escaped, that screen readers speak when it changes."""
+    return f'<p role="status" aria-live="polite" style="margin:2px 0">{html.escape(text)}</p>'
+
+
+def table_html(values: Sequence[Sequence[object]], columns: Sequence[str], label: str) -> str:
+    """Return rows as an HTML table with a caption, every cell escaped.
+
+    Parameters
+    ----------
+    values
+        The rows.
+    columns
+        Their column names.
+    label
+        The caption, which screen readers speak first.
+    """
+    head = "".join(f'<th scope="col" style="text-align:left">{html.escape(column)}</th>' for column in columns)
+    rows = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in values)
+    return (
+        f'<table style="border-spacing:12px 2px;font-size:12px"><caption style="text-align:left">{html.escape(label)}'
+        f"</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    )

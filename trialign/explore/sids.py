@@ -66,7 +66,7 @@ def explore_prefixes(sids: SemanticIds, catalogue: Catalogue, limit: int = 24) -
         choice.observe(lambda _, level=level: changed(level), names="value")
     if len(choices[0].options) > 1:
         choices[0].value = choices[0].options[1][1]
-    return Explorer(widgets.HBox(choices), page)
+    return Explorer([widgets.HBox(choices), page], lambda: page.value)
 
 
 def _below(sids: SemanticIds, prefix: list[int]) -> np.ndarray:
