@@ -12,6 +12,9 @@ from pathlib import Path
 
 PACKAGE = "trialign"
 
+#: Tag of a cell that solves an exercise: it is no part of a stage.
+SOLUTION = "solution"
+
 #: Modules and subpackages that run stages and show them, and can't change an artifact.
 RUNNERS = (
     "cli", "codehash", "explore", "knobs", "profiles", "provenance", "report", "runs", "sweeps", "workspace",
@@ -58,12 +61,12 @@ def code_hash(stage: str, notebooks: Path, package: Path | None = None) -> str:
 
 
 def notebook_code(notebook: Path) -> list[str]:
-    """Return the sources of a notebook's code cells, without the cell tagged ``parameters``."""
+    """Return the sources of a notebook's code cells, without those tagged ``parameters`` and ``solution``."""
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
     return [
         "".join(cell["source"])
         for cell in cells
-        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
+        if cell["cell_type"] == "code" and not {"parameters", SOLUTION} & set(cell["metadata"].get("tags", []))
     ]
 
 

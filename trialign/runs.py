@@ -9,13 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from trialign.codehash import SOLUTION
 from trialign.knobs import Notebook
 from trialign.workspace import Workspace
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 
 class RunError(RuntimeError):
@@ -149,7 +153,7 @@ class Runner:
         own = {} if self.kernel else {"kernel_manager_class": _own_kernel_manager()}
         try:
             papermill.execute_notebook(
-                notebook.path,
+                _without_solutions(notebook.path),
                 executed,
                 parameters=given,
                 kernel_name=self.kernel or "python3",
@@ -193,6 +197,15 @@ def _own_kernel_manager() -> type:
             return KernelSpec(**get_kernel_dict(extra_arguments=["--log-level=CRITICAL"]))
 
     return OwnKernelManager
+
+
+def _without_solutions(path: Path) -> "NotebookNode":
+    """Return a notebook without the cells that solve its exercises: they are for readers and may take long."""
+    from papermill.iorw import load_notebook_node
+
+    notebook = load_notebook_node(str(path))
+    notebook.cells = [cell for cell in notebook.cells if SOLUTION not in cell.metadata.get("tags", [])]
+    return notebook
 
 
 def _in_short(error: Any) -> str:
