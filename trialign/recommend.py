@@ -63,6 +63,7 @@ class GenerativeRecommender:
         beams: int | Sequence[int] = 20,
         top_k: int = 20,
         strategy: Strategy | None = None,
+        temperature: float = 1.0,
         mask_seen: bool = False,
         allowed: Bool[np.ndarray, " items"] | None = None,
         record: bool = False,
@@ -80,6 +81,8 @@ class GenerativeRecommender:
             Items returned a user.
         strategy
             Which prefixes are kept, the most probable ones by default: see `trialign.decode.beam_search`.
+        temperature
+            What logits are divided by: see `trialign.decode.beam_search`.
         mask_seen
             Never return an item of the (whole) history. It changes metrics a lot, so say which was done.
         allowed
@@ -96,6 +99,7 @@ class GenerativeRecommender:
             beams=beams,
             top_k=top_k,
             strategy=strategy,
+            temperature=temperature,
             masked=list(histories) if mask_seen else None,
             allowed=allowed,
             record=record,

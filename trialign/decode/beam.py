@@ -45,6 +45,7 @@ def beam_search(
     beams: int | Sequence[int] = 20,
     top_k: int = 20,
     strategy: Strategy | None = None,
+    temperature: float = 1.0,
     masked: Sequence[Int[np.ndarray, " masked"]] | None = None,
     allowed: Bool[np.ndarray, " items"] | None = None,
     record: bool = False,
@@ -70,6 +71,9 @@ def beam_search(
         Number of items returned a user.
     strategy
         Which prefixes are kept: `trialign.decode.Best` (the default), `Stochastic` or `Diverse`.
+    temperature
+        What logits are divided by: above 1 the probabilities come nearer to each other, below 1 they part. It changes
+        which items are found, since a prefix's probability weighs all below it.
     masked
         Item rows that must not be returned, one array a user. A prefix below which all items are masked is pruned at
         once, so that all but K masked gives exactly those K if ``beams >= K``.
@@ -93,7 +97,7 @@ def beam_search(
     ValueError
         If the model's type or adapter is unknown, a prompt is empty or too long for the model's sliding window or for
         RoPE scaling that depends on the length (dynamic, longrope), `masked` or `allowed` has a wrong length or type,
-        or a number is below 1.
+        a number is below 1, or the temperature is not above 0.
 
     Notes
     -----
@@ -108,6 +112,8 @@ def beam_search(
     widths = [beams] if isinstance(beams, int) else list(beams)
     if min([*widths, top_k, batch_size], default=0) < 1 or not widths:
         raise ValueError(f"beams, top_k and batch_size must be at least 1, got {beams}, {top_k}, {batch_size}")
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
     if masked is not None and len(masked) != len(prompts):
         raise ValueError(f"masked must hold one array a prompt: {len(masked)} arrays for {len(prompts)} prompts")
     check_prompts(prompts)
@@ -117,7 +123,7 @@ def beam_search(
     records: list[SearchRecord | None] = [None] * len(prompts)
     order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
     make_mask = MaskMaker(trie, allowed)
-    search = _Search(trie, widths, strategy or Best(), record)
+    search = _Search(trie, widths, strategy or Best(), temperature, record)
     with inference(model), tqdm(total=len(prompts), unit="user", desc="beam search", disable=not progress) as bar:
         readers = Readers(model, [trie.vocabulary(level) for level in range(1, trie.depth + 1)], pad_token_id)
         for users in np.split(order, range(batch_size, len(order), batch_size)) if len(order) else []:
@@ -137,6 +143,7 @@ class _Search:
     trie: Trie
     widths: list[int]
     strategy: Strategy
+    temperature: float
     record: bool
 
     def __call__(
@@ -155,7 +162,7 @@ class _Search:
         logits = reader.read_prompts()
         steps: list[Candidates] = []
         while True:
-            candidates = expand(trie, mask, nodes, scores, logits)
+            candidates = expand(trie, mask, nodes, scores, logits / self.temperature)
             width = self.widths[min(len(steps), len(self.widths) - 1)]
             parent_state = np.take_along_axis(state, candidates.columns, 1)
             chosen, state = self.strategy.choose(candidates, parent_state, width, users)

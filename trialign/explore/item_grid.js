@@ -4,7 +4,7 @@ function button(tile, index) {
   const element = document.createElement("button");
   element.type = "button";
   element.className = "trialign-tile";
-  element.dataset.row = tile.row;
+  element.dataset.key = tile.key;
   element.title = tile.title;
   element.tabIndex = index === 0 ? 0 : -1;
   element.setAttribute("aria-label", tile.note ? `${tile.title}, ${tile.note}` : tile.title);
@@ -49,7 +49,7 @@ function render({ model, el }) {
 
   function mark() {
     for (const element of buttons()) {
-      const pressed = Number(element.dataset.row) === model.get("chosen");
+      const pressed = Number(element.dataset.key) === model.get("chosen");
       element.setAttribute("aria-pressed", String(pressed));
     }
   }
@@ -66,7 +66,7 @@ function render({ model, el }) {
   grid.addEventListener("click", (event) => {
     const element = event.target.closest("button");
     if (!element) return;
-    model.set("chosen", Number(element.dataset.row));
+    model.set("chosen", Number(element.dataset.key));
     model.save_changes();
   });
 

@@ -22,8 +22,8 @@ class Tile(TypedDict):
 
     Attributes
     ----------
-    row
-        Row number of the item in the catalogue.
+    key
+        What `ItemGrid.chosen` is when the tile is chosen: the item's row number, or its place in a history.
     title
         Its title as it is; both views escape it.
     note
@@ -34,7 +34,7 @@ class Tile(TypedDict):
         A CSS colour, "" for no frame.
     """
 
-    row: int
+    key: int
     title: str
     note: str
     image: str
@@ -51,7 +51,7 @@ class ItemGrid(anywidget.AnyWidget):
     tiles : list of Tile
         The items, in reading order.
     chosen : int
-        Row number of the item chosen last, -1 for none; `show` resets it.
+        Key of the tile chosen last, -1 for none; `show` resets it.
     """
 
     _esm = _FOLDER / "item_grid.js"

@@ -1,7 +1,6 @@
 """Small images of items for explorers, each made once."""
 
 import base64
-import html
 import io
 from functools import lru_cache
 
@@ -9,7 +8,6 @@ from PIL import Image, ImageOps
 
 from trialign.catalogue import Catalogue
 from trialign.explore.item_grid import Tile
-from trialign.plots.style import shorten
 
 
 class Thumbnails:
@@ -30,10 +28,11 @@ class Thumbnails:
         self.size = size
         self.data_url = lru_cache(kept)(self._data_url)
 
-    def tile(self, row: int, note: str = "", frame: str = "") -> Tile:
-        """Return an item as a tile of an `ItemGrid`; see there for `note` and `frame`."""
+    def tile(self, row: int, note: str = "", frame: str = "", key: int | None = None) -> Tile:
+        """Return an item as a tile of an `ItemGrid`; see `Tile` for what it holds. Its key is the row if not given."""
         row = int(row)
-        return Tile(row=row, title=self.catalogue.titles[row], note=note, image=self.data_url(row), frame=frame)
+        title, image = self.catalogue.titles[row], self.data_url(row)
+        return Tile(key=row if key is None else key, title=title, note=note, image=image, frame=frame)
 
     def _data_url(self, row: int) -> str:
         """Return the image of an item as a ``data:`` address, "" if it has none."""
@@ -46,34 +45,3 @@ def image_data_url(image: Image.Image, size: int) -> str:
     buffer = io.BytesIO()
     ImageOps.contain(image.convert("RGB"), (size, size)).save(buffer, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def thumbnail_html(catalogue: Catalogue, row: int, note: str = "", size: int = 96, frame: str = "transparent") -> str:
-    """Return one item as an HTML tile: its image inlined, its title and a note escaped below.
-
-    Parameters
-    ----------
-    catalogue
-        The items.
-    row
-        Row number of the item.
-    note
-        A second line below the title, such as its SID.
-    size
-        Side of the image in pixels.
-    frame
-        CSS colour of the frame.
-    """
-    image = catalogue.open_image(row)
-    picture = f'<div style="height:{size}px;background:#8884"></div>'
-    if image is not None:
-        buffer = io.BytesIO()
-        ImageOps.contain(image, (size, size)).save(buffer, "JPEG", quality=80)
-        data = base64.b64encode(buffer.getvalue()).decode()
-        picture = f'<img alt="" style="max-height:{size}px;max-width:{size}px" src="data:image/jpeg;base64,{data}">'
-    title, short = (html.escape(text) for text in (catalogue.titles[row], shorten(catalogue.titles[row], 40)))
-    return (
-        f'<div style="display:inline-block;vertical-align:top;width:{size + 20}px;margin:4px;padding:4px;'
-        f'font-size:11px;line-height:1.25;border:2px solid {frame};border-radius:6px" title="{title}">{picture}'
-        f"<br>{short}<br><code>{html.escape(note)}</code></div>"
-    )
