@@ -36,11 +36,27 @@ _SETTINGS = {
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
 }
 
-_BUSY = "[...document.querySelectorAll('.jp-InputPrompt')].filter(prompt => prompt.textContent.includes('*')).length"
+_CONNECTED = (
+    "jupyterapp.shell.currentWidget?.sessionContext?.isReady && "
+    "jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.connectionStatus === 'connected'"
+)
+
+# Code cells that have not run yet, or run now, or wait.
+_UNRUN = (
+    "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
+    ".filter(prompt => !/\\d/.test(prompt.textContent)).length"
+)
+
+_FAILED = (
+    "[...document.querySelectorAll('.jp-OutputArea-output[data-mime-type*=stderr]')]"
+    ".filter(output => output.textContent.includes('Traceback'))"
+)
 
 
 @contextmanager
-def jupyter_lab(folder: Path, theme: str = "JupyterLab Light", environment: Mapping[str, str] | None = None) -> Iterator[str]:
+def jupyter_lab(
+    folder: Path, theme: str = "JupyterLab Light", environment: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """Start JupyterLab in a folder; yields its address."""
     home = folder / ".jupyter"
     themes = {"@jupyterlab/apputils-extension/themes": {"theme": theme}}
@@ -51,7 +67,7 @@ def jupyter_lab(folder: Path, theme: str = "JupyterLab Light", environment: Mapp
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = ["--no-browser", "--ServerApp.ip=127.0.0.1", f"--port={port}", "--allow-root"]
+    options = ["--no-browser", "--ServerApp.ip=127.0.0.1", f"--port={port}", "--allow-root", "--expose-app-in-browser"]
     log = (folder / "jupyter.log").open("w")
     process = subprocess.Popen(
         [sys.executable, "-m", "jupyter", "lab", *options],
@@ -116,22 +132,16 @@ class LabPage:
         """Open a notebook and wait until its kernel is there."""
         self.page.goto(f"{self.address}/lab/tree/{name}?token={TOKEN}&reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
-        self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
+        # The indicator shows an idle kernel before there is one; a cell run then asks which kernel to take.
+        self.page.wait_for_function(_CONNECTED)
         self.page.keyboard.press("Control+B")  # the file browser takes room
 
     def run_all(self, seconds: float = 120) -> None:
         """Run all cells and wait for them; AssertionError with the text of the first one that failed."""
-        self.page.click(".lm-MenuBar-item:has-text('Run')")
-        self.page.click(".lm-Menu-item[data-command='runmenu:run-all']")
-        self.page.wait_for_function(f"{_BUSY} > 0", timeout=20_000)
-        self.wait_idle(seconds)
-        failed = self.page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']")
-        texts = [text for text in failed.all_inner_texts() if "Traceback" in text]
-        assert not texts, texts[0]
-
-    def wait_idle(self, seconds: float = 60) -> None:
-        """Wait until no cell runs or waits."""
-        self.page.wait_for_function(f"{_BUSY} === 0", timeout=seconds * 1000)
+        self.page.evaluate("void jupyterapp.commands.execute('notebook:run-all-cells')")
+        self.page.wait_for_function(f"{_UNRUN} === 0 || {_FAILED}.length", timeout=seconds * 1000)
+        failed = self.page.evaluate(f"{_FAILED}.map(output => output.textContent)")
+        assert not failed, failed[0]
 
     def explorer(self, index: int = 0):
         """Return the locator of an explorer, scrolled into view."""

@@ -48,7 +48,7 @@ class BeamInspector(Explorer):
         )
         self.beams = widgets.IntSlider(20, min=1, max=50, description="beams", continuous_update=False)
         self.temperature = widgets.FloatSlider(
-            1.0, min=0.2, max=3.0, step=0.1, description="temperature", continuous_update=False
+            1.0, min=0.2, max=3.0, step=0.1, description="temperature", continuous_update=False, style=wide
         )
         self.mask_seen = widgets.Checkbox(False, description="never recommend seen items", indent=False)
         self.level = widgets.IntSlider(1, min=1, max=recommender.trie.depth, description="level")
@@ -199,7 +199,10 @@ class BeamInspector(Explorer):
             (row.rank, row.tokens, percent(row.probability), row.where, row.items, titles[row.first_item])
             for row in rows
         ]
-        self._steps.value = heading_html(summary) + table_html(cells, _COLUMNS, "candidates, most probable first")
+        table = table_html(cells, _COLUMNS, "candidates, most probable first")
+        self._steps.value = (
+            f'{heading_html(summary)}<div tabindex="0" style="max-height:360px;overflow:auto">{table}</div>'
+        )
 
     def _say(self, text: str) -> None:
         self._message.value = status_html(text)

@@ -12,7 +12,6 @@ from jaxtyping import Int
 from trialign.catalogue import Catalogue
 from trialign.describe.overrides import COLUMNS, Kind, Overrides, Verdict, agreement, answer_key
 from trialign.explore.explorer import Explorer, heading_html, status_html, table_html
-from trialign.explore.item_grid import ItemGrid
 from trialign.explore.thumbnails import Thumbnails
 from trialign.explore.titles import TitleBox
 
@@ -50,7 +49,7 @@ class DescriptionDesk(Explorer):
         self.before = widgets.Button(description="before", tooltip="The item before this one")
         self.after = widgets.Button(description="after", tooltip="The item after this one")
         self.lookup = TitleBox(catalogue, "find an item")
-        self.image = ItemGrid(label="the item")
+        self.image = widgets.HTML()
         self._thumbnails = Thumbnails(catalogue, size=256)
         self.caption = widgets.Textarea(description="caption", layout={"width": "100%", "height": "90px"})
         self.interests = widgets.Text(description="interests", layout={"width": "100%"})
@@ -62,7 +61,8 @@ class DescriptionDesk(Explorer):
         parts = [
             widgets.HBox([self.author, self.filter, self.before, self.after], layout={"flex_flow": "row wrap"}),
             self.lookup,
-            widgets.HBox([widgets.VBox([self.image, self._answers]), side], layout={"flex_flow": "row wrap"}),
+            widgets.HBox([self.image, side], layout={"flex_flow": "row wrap"}),
+            self._answers,
             self._reasoning,
             self._statistics,
         ]
@@ -78,7 +78,9 @@ class DescriptionDesk(Explorer):
         tips = {"accepted": "accept", "edited": "keep my text", "rejected": "reject"}
         buttons = []
         for verdict, name in tips.items():
-            button = widgets.Button(description=f"{name}: {kind}", tooltip=f"{name}: the {kind}")
+            button = widgets.Button(
+                description=f"{name}: {kind}", tooltip=f"{name}: the {kind}", layout={"width": "auto"}
+            )
             button.add_class(f"trialign-{kind}-{verdict}")
             button.on_click(lambda _, verdict=verdict: self.judge(kind, verdict))
             buttons.append(button)
@@ -104,7 +106,7 @@ class DescriptionDesk(Explorer):
         self.row = int(row)
         caption, interest = (self._tables[kind].iloc[self.row] for kind in COLUMNS)
         judged = {kind: self.overrides.apply(self._tables[kind].iloc[[self.row]], kind).iloc[0] for kind in COLUMNS}
-        self.image.show([self._thumbnails.tile(self.row, caption["item_id"])])
+        self.image.value = self._image_html()
         self.caption.value = judged["caption"]["caption"] or caption["caption"]
         self.interests.value = ", ".join(judged["interest"]["interests"] if len(judged["interest"]["interests"])
                                          else interest["interests"])  # fmt: skip
@@ -113,6 +115,12 @@ class DescriptionDesk(Explorer):
         self._reasoning.value = self._reasoning_html(interest)
         self._statistics.value = self._statistics_html()
         self._message.value = status_html(f"Item {self.row + 1} of {self._catalogue.n_items}.")
+
+    def _image_html(self) -> str:
+        title, address = self._catalogue.titles[self.row], self._thumbnails.data_url(self.row)
+        picture = f'<img alt="image of the item" style="max-width:260px" src="{address}">' if address else "no image"
+        item_id = html.escape(self._catalogue.items["item_id"][self.row])
+        return f'<div style="width:270px">{picture}<br><b>{html.escape(title)}</b><br><code>{item_id}</code></div>'
 
     def _answers_html(self, caption: pd.Series, interest: pd.Series) -> str:
         rows = []
@@ -170,7 +178,7 @@ class DescriptionDesk(Explorer):
     def _still(self) -> str:
         title = self._catalogue.titles[self.row]
         return (
-            f"{heading_html(title)}{self.image.still_html()}{self._answers.value}{self._reasoning.value}"
+            f"{heading_html(title)}{self.image.value}{self._answers.value}{self._reasoning.value}"
             f"{self._statistics.value}"
         )
 

@@ -33,6 +33,9 @@ class Explorer(widgets.VBox):
         self.add_class("trialign-explorer")
         self.still = still
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"  # a widget's own would spell all its parts
+
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any] | None:
         if somebody_watches():
             return super()._repr_mimebundle_(**kwargs)
@@ -72,9 +75,12 @@ def table_html(values: Sequence[Sequence[object]], columns: Sequence[str], label
     label
         The caption, which screen readers speak first.
     """
-    head = "".join(f'<th scope="col" style="text-align:left">{html.escape(column)}</th>' for column in columns)
-    rows = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in values)
+    cell = 'style="text-align:left;padding:1px 14px 1px 0;vertical-align:top"'
+    head = "".join(f'<th scope="col" {cell}>{html.escape(column)}</th>' for column in columns)
+    rows = "".join(
+        "<tr>" + "".join(f"<td {cell}>{html.escape(str(value))}</td>" for value in row) + "</tr>" for row in values
+    )
     return (
-        f'<table style="border-spacing:12px 2px;font-size:12px"><caption style="text-align:left">{html.escape(label)}'
-        f"</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f'<table style="font-size:12px"><caption style="text-align:left">{html.escape(label)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     )

@@ -83,6 +83,6 @@ def _tile_html(tile: Tile) -> str:
     return (
         '<div role="listitem" style="display:inline-block;vertical-align:top;width:116px;margin:4px;padding:4px;'
         f'font-size:11px;line-height:1.25;border:2px solid {frame or "transparent"};border-radius:6px" '
-        f'title="{title}">{picture}<div style="max-height:2.6em;overflow:hidden">{title}</div>'
+        f'title="{title}">{picture}<div style="max-height:3.8em;overflow:hidden">{title}</div>'
         f"<code>{note}</code></div>"
     )

@@ -59,9 +59,7 @@ class EmbeddingMap(Explorer):
         self._thumbnails = Thumbnails(catalogue)
         kinds = [name for name in frame if isinstance(frame[name].dtype, pd.CategoricalDtype)]
         self.colour = widgets.Dropdown(options=[*kinds, "popularity"], value="kind", description="colour by")
-        self.search = widgets.Text(
-            description="choose items", placeholder="part of a title or SID", continuous_update=False
-        )
+        self.search = widgets.Text(description="choose", placeholder="part of a title or SID", continuous_update=False)
         self.scatters = {name: self._scatter(points) for name, points in self._layouts.items()}
         self.chosen = np.array([], dtype=np.int64)
         self._legend, self._count = widgets.HTML(), widgets.HTML()

@@ -20,8 +20,8 @@ from trialign.sids import SemanticIds
 from trialign.sids.quantizer import Quantizer
 from trialign.sids.semantic_ids import token
 
-#: Images in the mosaic of a prefix, columns and rows.
-_MOSAIC = (3, 2)
+#: Images in the mosaic of a prefix, columns and rows, and the side of each in pixels.
+_MOSAIC, _CELL = (3, 3), 32
 
 
 class SidExplorer(Explorer):
@@ -138,17 +138,17 @@ class SidExplorer(Explorer):
 
     def _mosaic(self, child: Child) -> str:
         columns, rows = _MOSAIC
-        whole = Image.new("RGB", (columns * 48, rows * 48), "white")
+        whole = Image.new("RGB", (columns * _CELL, rows * _CELL), "white")
         drawn = 0
         for row in child.rows:
             image = self._catalogue.open_image(int(row))
             if image is not None:
-                place = (drawn % columns * 48, drawn // columns * 48)
-                whole.paste(ImageOps.fit(image, (47, 47)), place)
+                place = (drawn % columns * _CELL, drawn // columns * _CELL)
+                whole.paste(ImageOps.fit(image, (_CELL - 1, _CELL - 1)), place)
                 drawn += 1
             if drawn == columns * rows:
                 break
-        return image_data_url(whole, columns * 48) if drawn else ""
+        return image_data_url(whole, columns * _CELL) if drawn else ""
 
     def _show_items(self, start: int, end: int) -> None:
         sids = self._tree.sids
