@@ -121,7 +121,7 @@ class LabPage:
     def __init__(self, playwright, address: str, width: int = 1400, height: int = 1000):
         self.browser = playwright.chromium.launch(executable_path=BROWSER, args=_ARGUMENTS)
         self.page = self.browser.new_page(viewport={"width": width, "height": height})
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(20_000)
         self.address = address
         self.errors: list[str] = []
         self.requests: list[str] = []
@@ -131,9 +131,9 @@ class LabPage:
     def open(self, name: str) -> None:
         """Open a notebook and wait until its kernel is there."""
         self.page.goto(f"{self.address}/lab/tree/{name}?token={TOKEN}&reset")
-        self.page.wait_for_selector(".jp-Notebook .jp-Cell")
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
         # The indicator shows an idle kernel before there is one; a cell run then asks which kernel to take.
-        self.page.wait_for_function(_CONNECTED)
+        self.page.wait_for_function(_CONNECTED, timeout=60_000)
         self.page.keyboard.press("Control+B")  # the file browser takes room
 
     def run_all(self, seconds: float = 120) -> None:

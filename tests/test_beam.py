@@ -402,6 +402,28 @@ def test_a_leaf_above_the_last_level_stays_at_no_cost():
     assert where_lost(found.records[0], 0).status == "found"
 
 
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_temperature_divides_the_logits_of_every_step(temperature):
+    table = np.array([[a, 6 + b, 12 + c] for a in range(2) for b in range(2) for c in range(2)])
+    model = MODELS["gpt2"]
+    found = search(model, Trie.build(table), [[25, 26]], beams=8, top_k=8, temperature=temperature)
+    scores = np.zeros(8)
+    for item, row in enumerate(table.tolist()):
+        for depth in range(3):
+            siblings = sorted({other[depth] for other in table.tolist() if other[:depth] == row[:depth]})
+            logits = _next_token_logits(model, [25, 26], row[:depth])[siblings] / temperature
+            scores[item] += torch.log_softmax(logits, 0)[siblings.index(row[depth])].item()
+    np.testing.assert_allclose(scores_by_item(found, 0, 8), scores, atol=2e-4)
+
+
+def test_a_temperature_of_one_changes_nothing(catalogue):
+    model, trie = MODELS["qwen3"], Trie.build(catalogue)
+    plain, one = search(model, trie, [[25]]), search(model, trie, [[25]], temperature=1.0)
+    np.testing.assert_array_equal(plain.log_probabilities, one.log_probabilities)
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        search(model, trie, [[25]], temperature=0)
+
+
 def test_bad_input_is_named(catalogue):
     model, trie = MODELS["qwen3"], Trie.build(catalogue)
     with pytest.raises(ValueError, match="prompt of user 1"):

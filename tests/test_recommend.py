@@ -1,4 +1,4 @@
-"""The recommender (prompts as in training, save and load, validation, exact search) and the explorers."""
+"""The recommender (prompts as in training, save and load, validation, exact search)."""
 
 import copy
 
@@ -11,8 +11,6 @@ from PIL import Image
 from trialign.backbone import make_backbone
 from trialign.catalogue import Catalogue
 from trialign.decode import Stochastic
-from trialign.explore.beams import explore_beams
-from trialign.explore.sids import explore_prefixes
 from trialign.recommend import GenerativeRecommender
 from trialign.sids import SemanticIds
 from trialign.split import leave_one_out
@@ -114,27 +112,3 @@ def test_validation_searches_with_the_model_it_is_given(catalogue, recommender):
     validate = recommender.validation(split)
     assert validate(other) == own
     assert validate(recommender.model) != own
-
-
-def test_the_beam_explorer_answers_and_escapes_titles(catalogue, recommender):
-    view = explore_beams(recommender, catalogue, leave_one_out(catalogue), top_k=6)
-    (user, _, mask), page = view.children[0].children, view.children[1]
-    first = page.value
-    assert "&lt;b&gt;lamp&lt;/b&gt;" in first
-    assert "<b>lamp</b>" not in first
-    user.value = 2
-    assert page.value != first
-    mask.value = True
-    assert page.value.count("<img") < first.count("<img"), "seen items are gone from the answer"
-
-
-def test_the_prefix_explorer_walks_the_tree(catalogue, sids):
-    view = explore_prefixes(sids, catalogue)
-    (level_1, level_2), page = view.children[0].children, view.children[1]
-    assert "2 items" in page.value, "it opens at the most used first code"
-    level_1.value = "1"
-    level_2.value = "0"
-    assert "1 items" in page.value
-    assert "&lt;a_1&gt;&lt;b_0&gt;" in page.value
-    level_1.value = "any"
-    assert "6 items" in page.value

@@ -73,8 +73,8 @@ class EmbeddingMap(Explorer):
         )
         maps.add_class("trialign-map")
         help_text = (
-            "A picture for the eye and the mouse: draw a lasso with Shift held down. By keyboard, choose items "
-            "with the field above; the table below holds what is chosen."
+            "A picture for the eye and the mouse: press the lasso at its left and draw around items. By keyboard, "
+            "choose items with the field above; the table below holds what is chosen."
         )
         parts = [
             widgets.HBox([self.colour, self.search], layout={"flex_flow": "row wrap"}),
@@ -97,6 +97,7 @@ class EmbeddingMap(Explorer):
         data = self.frame.assign(x=points[:, 0], y=points[:, 1])
         scatter = jscatter.Scatter(x="x", y="y", data=data, height=420, background_color="#ffffff")
         scatter.axes(False)
+        scatter.size(default=5)
         scatter.tooltip(
             True,
             properties=["title", "semantic ID"],
@@ -204,15 +205,15 @@ def _plain(text: object) -> str:
 def _answer_tooltips(widget: Any, data: pd.DataFrame, image_of: Callable[[int], str]) -> None:
     """Answer the browser's questions about a point with an image made now, in place of a column of all images."""
 
-    def answer(_widget: Any, event: Mapping[str, Any], _buffers: Any) -> None:
+    def answer(event: Mapping[str, Any], _buffers: Any) -> None:
         if event.get("type") != "tooltip":
             return
         place = int(event["index"])
-        properties = {name: _plain(data[name].iloc[place]) for name in event["properties"]}
+        # The browser sets them as text, so they are not escaped here.
+        properties = {name: str(data[name].iloc[place]) for name in event["properties"]}
         widget.send({"type": "tooltip", "index": place, "preview": image_of(place), "properties": properties})
 
-    widget.on_msg(widget._handle_custom_msg, remove=True)
-    widget.on_msg(answer)
+    widget._handle_custom_msg = answer  # where jupyter-scatter would look into a column of `data`
 
 
 def _picture(layouts: Mapping[str, Float[np.ndarray, "shown 2"]], column: pd.Categorical) -> str:

@@ -51,7 +51,7 @@ class SidExplorer(Explorer):
         self._tree, self._catalogue, self._limit = tree, catalogue, limit
         self._thumbnails = Thumbnails(catalogue)
         self.prefix: list[int] = []
-        self.crumbs = widgets.HBox()
+        self.crumbs = widgets.HBox([self._crumb(length) for length in range(tree.sids.depth + 1)])
         self.lookup = TitleBox(catalogue, "find an item")
         self.children_grid, self.items_grid = ItemGrid(label="next codes"), ItemGrid(label="items of this prefix")
         self.children_pager = Pager("codes", 12, self._show_children)
@@ -111,21 +111,16 @@ class SidExplorer(Explorer):
         if row >= 0:
             self.details.show(row)
 
+    def _crumb(self, length: int) -> widgets.Button:
+        button = widgets.Button(tooltip="Go to this prefix", layout={"width": "auto"})
+        button.on_click(lambda _: self.walk(self.prefix[:length]))
+        return button
+
     def _show_crumbs(self) -> None:
-        old = self.crumbs.children
-        buttons = []
-        for length in range(len(self.prefix) + 1):
-            button = widgets.Button(
-                description=self._tree.name(self.prefix[:length]),
-                tooltip="Go to this prefix",
-                disabled=length == len(self.prefix),
-                layout={"width": "auto"},
-            )
-            button.on_click(lambda _, length=length: self.walk(self.prefix[:length]))
-            buttons.append(button)
-        self.crumbs.children = buttons
-        for button in old:
-            button.close()
+        for length, button in enumerate(self.crumbs.children):
+            button.description = self._tree.name(self.prefix[:length])
+            button.disabled = length == len(self.prefix)
+            button.layout.display = "inline-block" if length <= len(self.prefix) else "none"
 
     def _show_children(self, start: int, end: int) -> None:
         self.children_grid.show([self._child_tile(child) for child in self._children[start:end]])
