@@ -92,9 +92,7 @@ def item_vectors(catalogue: Catalogue, split: Split, recipe: Recipe) -> Float[np
     return fuse(whiten(content, recipe.text_dims, 0.5), behaviour, known, recipe.behaviour_weight)
 
 
-def make_sids(
-    catalogue: Catalogue, split: Split, recipe: Recipe, seed: int
-) -> tuple[SemanticIds, JointResidualKMeans]:
+def make_sids(catalogue: Catalogue, split: Split, recipe: Recipe, seed: int) -> tuple[SemanticIds, JointResidualKMeans]:
     """Return unique semantic IDs of the catalogue's items, and the quantizer they were made by."""
     vectors = item_vectors(catalogue, split, recipe)
     quantizer = JointResidualKMeans(recipe.codebook_sizes, seed=seed).fit(vectors)

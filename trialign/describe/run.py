@@ -17,6 +17,7 @@ import trialign
 from trialign.describe.backends import Captioner, Describer, Miner, Streaming
 from trialign.describe.cache import DescriptionCache, Entry, Kind, caption_key, interest_key
 from trialign.describe.parse import parse_caption, parse_interests
+from trialign.describe.turns import turn
 from trialign.describe.views import ItemError, ItemView, load_image
 from trialign.progress import tqdm
 
@@ -152,7 +153,26 @@ def _describe(views: Sequence[ItemView], job: _Job, cache: DescriptionCache, pro
     """Look up all items, ask for the missing ones, and return the outcomes in the order of the items."""
     keys, unread = _keys(views, job, progress)
     entries = cache.lookup(key for key in keys if key)
-    cached = {key for key, entry in entries.items() if entry.status == "ok"}
+    if all(key in entries and entries[key].status == "ok" for key in keys if key):
+        cached = set(entries)
+    else:
+        with turn(cache, job.kind, job.backend):
+            entries = cache.lookup(key for key in keys if key)  # another process may have had its turn before
+            cached = {key for key, entry in entries.items() if entry.status == "ok"}
+            entries |= _asked(views, keys, entries, cached, job, cache, progress)
+    return iter([_outcome(key, entries, cached, unread, view) for key, view in zip(keys, views, strict=True)])
+
+
+def _asked(
+    views: Sequence[ItemView],
+    keys: Sequence[str],
+    entries: dict[str, Entry],
+    cached: set[str],
+    job: _Job,
+    cache: DescriptionCache,
+    progress: bool,
+) -> dict[str, Entry]:
+    """Ask for what is not cached, and return the new entries by key."""
     questions: dict[str, _Question] = {}
     for key, view in zip(keys, views, strict=True):
         if key and key not in cached:
@@ -161,9 +181,7 @@ def _describe(views: Sequence[ItemView], job: _Job, cache: DescriptionCache, pro
     label = shorten(f"{job.kind}s by {job.backend.model}", 48, placeholder=" …")  # room for the bar beside it
     total = len(cached) + len(questions)
     with tqdm(total=total, initial=len(cached), desc=label, unit="item", disable=not progress) as bar:
-        for entry in _made(list(questions.values()), job, cache, bar):
-            entries[entry.key] = entry
-    return iter([_outcome(key, entries, cached, unread, view) for key, view in zip(keys, views, strict=True)])
+        return {entry.key: entry for entry in _made(list(questions.values()), job, cache, bar)}
 
 
 def _keys(views: Sequence[ItemView], job: _Job, progress: bool) -> tuple[list[str], dict[str, Entry]]:
