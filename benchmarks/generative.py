@@ -25,7 +25,6 @@ from trialign.embed.fusion import fuse, whiten
 from trialign.embed.text import TextEmbedder
 from trialign.models import cache_folder
 from trialign.recommend import GenerativeRecommender
-from trialign.sid_embeddings import codebook_rows, initialize_sid_embeddings
 from trialign.sids import JointResidualKMeans, SemanticIds, resolve_collisions
 from trialign.split import Split
 from trialign.tasks import Multitask
@@ -59,7 +58,6 @@ class Recipe:
     learning_rate: float = 4e-3
     weight_decay: float = 0.05
     max_history: int = 20
-    codebook_start: bool = True
 
 
 def qwen3(recipe: Recipe) -> Backbone:
@@ -92,13 +90,13 @@ def item_vectors(catalogue: Catalogue, split: Split, recipe: Recipe) -> Float[np
     return fuse(whiten(content, recipe.text_dims, 0.5), behaviour, known, recipe.behaviour_weight)
 
 
-def make_sids(catalogue: Catalogue, split: Split, recipe: Recipe, seed: int) -> tuple[SemanticIds, JointResidualKMeans]:
-    """Return unique semantic IDs of the catalogue's items, and the quantizer they were made by."""
+def make_sids(catalogue: Catalogue, split: Split, recipe: Recipe, seed: int) -> SemanticIds:
+    """Return unique semantic IDs of the catalogue's items."""
     vectors = item_vectors(catalogue, split, recipe)
     quantizer = JointResidualKMeans(recipe.codebook_sizes, seed=seed).fit(vectors)
     ids = list(catalogue.items["item_id"])
     codes = quantizer.encode(vectors)
-    return resolve_collisions(codes, recipe.codebook_sizes, ids, "reassign", quantizer, vectors), quantizer
+    return resolve_collisions(codes, recipe.codebook_sizes, ids, "reassign", quantizer, vectors)
 
 
 @dataclass(frozen=True)
@@ -129,12 +127,9 @@ def train(
     if record.is_file():
         return Trained(GenerativeRecommender.load(folder / "model"), json.loads(record.read_text())["cpu_seconds"])
     started = time.process_time()
-    sids, quantizer = make_sids(catalogue, split, recipe, seed)
+    sids = make_sids(catalogue, split, recipe, seed)
     vocabulary = SidVocabulary.add_to(scratch_tokenizer(["title"], vocab_size=300), recipe.codebook_sizes)
     model = backbone(recipe)(vocabulary, seed)
-    if recipe.codebook_start:
-        rows = codebook_rows(quantizer.codebooks_, model.get_input_embeddings().weight.shape[1], seed)
-        initialize_sid_embeddings(model, vocabulary, rows)
     titles = [""] * catalogue.n_items  # no task reads them
     multitask = Multitask(
         sids, vocabulary, titles, None, split,

@@ -122,7 +122,7 @@ def test_unreadable_images(view, tmp_path):
 
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("not a database, but long enough to be looked at " * 50)
-    with pytest.raises(ValueError, match=r"notes\.txt is not a description cache"):
+    with pytest.raises(ValueError, match=r"notes\.txt is no sound description cache.*trialign cache repair"):
         DescriptionCache(tmp_path / "notes.txt")
     with sqlite3.connect(tmp_path / "newer.sqlite") as plain:
         plain.execute("PRAGMA user_version = 9")

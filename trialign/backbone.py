@@ -28,6 +28,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from trialign.folders import reading
 from trialign.tasks import TASKS
 from trialign.vocabulary import SidVocabulary
 
@@ -286,13 +287,14 @@ def load_backbone(folder: str | Path) -> tuple[PreTrainedModel | PeftModel, SidV
     if not (folder / _FILE).is_file():
         raise FileNotFoundError(f"{folder / _FILE} not found: train a model first (notebook 05)")
     vocabulary = SidVocabulary.load(folder)
-    record = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-    if record["base"] is not None:
-        return PeftModel.from_pretrained(hub_backbone(record["base"], vocabulary), folder).eval(), vocabulary
-    model = _model_class(folder).from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, attn_implementation=record["attention"]
-    )
-    return model.eval(), vocabulary
+    with reading(folder, "train the model again (notebook 05)"):
+        record = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        if record["base"] is not None:
+            return PeftModel.from_pretrained(hub_backbone(record["base"], vocabulary), folder).eval(), vocabulary
+        model = _model_class(folder).from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, attn_implementation=record["attention"]
+        )
+        return model.eval(), vocabulary
 
 
 def _model_class(name_or_folder: str | Path) -> Any:

@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from trialign.folders import reading
+
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
@@ -62,10 +64,11 @@ class Checkpoint:
         if not found:
             return None
         place = found[-1].parent
-        record = json.loads(found[-1].read_text(encoding="utf-8"))
-        tensors = {file.stem: load_file(file) for file in place.glob("*.safetensors")}
-        tables = {file.stem: pd.read_parquet(file) for file in place.glob("*.parquet")}
-        return cls(record["step"], record["scalars"], tensors, tables)
+        with reading(place, "remove this checkpoint; the training then begins anew"):
+            record = json.loads(found[-1].read_text(encoding="utf-8"))
+            tensors = {file.stem: load_file(file) for file in place.glob("*.safetensors")}
+            tables = {file.stem: pd.read_parquet(file) for file in place.glob("*.parquet")}
+            return cls(record["step"], record["scalars"], tensors, tables)
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

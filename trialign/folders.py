@@ -1,12 +1,16 @@
 """Folders that are replaced as a whole: written beside their place under a temporary name, then renamed."""
 
 import errno
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pyarrow as pa
+from safetensors import SafetensorError
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
@@ -65,7 +69,11 @@ def _is_other_process(pid: int) -> bool:
 @contextmanager
 def writing(folder: Path, fix: str = "set TRIALIGN_RUNS to another folder") -> Iterator[None]:
     """Turn a full disk or a missing permission into an error that names the folder and the way out."""
-    causes = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+    causes = {
+        errno.ENOSPC: "the disk is full",
+        errno.EFBIG: "the file may not grow",
+        errno.EDQUOT: "the disk quota is used up",
+    }
     causes |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "no permission to write there")
     try:
         yield
@@ -74,3 +82,31 @@ def writing(folder: Path, fix: str = "set TRIALIGN_RUNS to another folder") -> I
             raise
         message = f"{causes[error.errno]}; make room or {fix}"
         raise OSError(error.errno, message, str(folder)) from error
+    except SafetensorError as error:  # tells the system's error in its text alone
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None or int(number[1]) not in causes:
+            raise
+        raise OSError(int(number[1]), f"{causes[int(number[1])]}; make room or {fix}", str(folder)) from error
+
+
+@contextmanager
+def reading(path: Path, fix: str) -> Iterator[None]:
+    """Turn what a library says of a damaged file into a ValueError that names it and the way out.
+
+    Parameters
+    ----------
+    path
+        The file or folder that is read.
+    fix
+        What to do about it.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, pa.ArrowException, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); fix: {fix}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise  # the system's own, which names the file
+        raise ValueError(f"{path} is damaged ({error}); fix: {fix}") from error

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from trialign.backbone import load_backbone, save_backbone
 from trialign.decode import Beams, Strategy, Trie, beam_search, recall_of_exact, score_all
 from trialign.evaluate import ranking_metrics
+from trialign.folders import reading
 from trialign.sids import SemanticIds
 from trialign.split import Split
 from trialign.tasks import HistoryPrompt
@@ -210,4 +211,6 @@ class GenerativeRecommender:
         if not file.is_file():
             raise FileNotFoundError(f"{file} not found: train a model first (notebook 05)")
         model, vocabulary = load_backbone(folder)
-        return cls(model, vocabulary, SemanticIds.load(Path(folder) / "sids"), **json.loads(file.read_text("utf-8")))
+        with reading(file, "train the model again (notebook 05)"):
+            settings = json.loads(file.read_text("utf-8"))
+            return cls(model, vocabulary, SemanticIds.load(Path(folder) / "sids"), **settings)

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from trialign.folders import reading
 from trialign.sids.semantic_ids import SemanticIds, token
 
 _FILE = "sid_vocabulary.json"
@@ -153,5 +154,11 @@ class SidVocabulary:
         file = Path(folder) / _FILE
         if not file.is_file():
             raise FileNotFoundError(f"{file} not found: save one with SidVocabulary.save first")
-        sizes = tuple(json.loads(file.read_text(encoding="utf-8"))["codebook_sizes"])
-        return cls._of(AutoTokenizer.from_pretrained(folder, local_files_only=True), sizes)
+        fix = "train the model again (notebook 05)"
+        with reading(Path(folder), fix):
+            sizes = tuple(json.loads(file.read_text(encoding="utf-8"))["codebook_sizes"])
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            except Exception as error:  # the tokenizers library raises nothing narrower for a damaged file
+                raise ValueError(f"{folder}: the tokenizer is damaged ({error}); fix: {fix}") from error
+            return cls._of(tokenizer, sizes)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trialign.codehash import code_hash
-from trialign.folders import link_or_copy, remove_leftovers, replace_folder, writing
+from trialign.folders import link_or_copy, reading, remove_leftovers, replace_folder, writing
 from trialign.provenance import (
     changed_outputs,
     changed_parameters,
@@ -145,7 +145,9 @@ class Workspace:
 
     def manifest(self, stage: str) -> dict[str, Any]:
         """Return a stage's manifest; FileNotFoundError as in `artifact`."""
-        return json.loads((self.artifact(stage) / "manifest.json").read_text("utf-8"))
+        path = self.artifact(stage) / "manifest.json"
+        with reading(path, f"run the stage again: trialign run {self.name} --from {stage[:2]}"):
+            return json.loads(path.read_text("utf-8"))
 
     def stages(self) -> list[str]:
         """Return the names of the stages that are complete, in order."""

@@ -130,7 +130,7 @@ def tokenize(folder: Path) -> None:
 
 def train(folder: Path) -> None:
     """Train with checkpoints and keep the weights."""
-    model, tasks = small_training()
+    model, tasks, _ = small_training()
     Trainer(
         model, tasks, steps=24, batch_tokens=256, learning_rate=1e-2, seed=0, precision="fp32",
         checkpoint=folder / "checkpoint", checkpoint_every=2, progress=False,

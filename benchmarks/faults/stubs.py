@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -64,8 +65,8 @@ class LoggingEmbedder:
         return np.array(rows, dtype=np.float32)
 
 
-def small_training() -> tuple[object, Multitask]:
-    """Return a model of a few thousand weights and tasks of twelve items in a circle."""
+def small_training() -> tuple[Any, Multitask, SemanticIds]:
+    """Return a model of a few thousand weights, tasks of twelve items in a circle, and their semantic IDs."""
     items, users = 12, 30
     codes = np.array([divmod(row, 4) for row in range(items)])
     sids = SemanticIds([f"i{row}" for row in range(items)], codes, (3, 4), 2)
@@ -74,4 +75,5 @@ def small_training() -> tuple[object, Multitask]:
     held = [(8 + np.arange(users)) % items, (9 + np.arange(users)) % items]
     split = Split([f"u{user}" for user in range(users)], train, *held, n_items=items)
     model, vocabulary = make_backbone("scratch", sids.codebook_sizes, titles, hidden=16, layers=1, seed=0)
-    return model, Multitask(sids, vocabulary, titles, {}, split, tasks=["SIDSeq→SID", "SID→Title"], seed=0)
+    tasks = Multitask(sids, vocabulary, titles, {}, split, tasks=["SIDSeq→SID", "SID→Title"], seed=0)
+    return model, tasks, sids

@@ -28,6 +28,7 @@ from trialign.cli.base import (
     threads_of,
     told,
 )
+from trialign.cli.cache import cache_app
 from trialign.cli.data import data_app
 from trialign.cli.tokenizing import tokenize
 
@@ -176,3 +177,4 @@ def lab(port: Annotated[int, typer.Option(help="Port of the server.")] = 8888) -
 
 app.command(cls=KnobCommand)(tokenize)
 app.add_typer(data_app, name="data")
+app.add_typer(cache_app, name="cache")

@@ -70,6 +70,9 @@ def data_describe(
     out: Annotated[Path, typer.Option(help="JSON-lines file to write; its provenance is written beside it.")],
     captioner: Annotated[str, typer.Option(help="Who describes the images.")] = "embedded",
     miner: Annotated[str, typer.Option(help="Who names the interests.")] = "embedded",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed/--keep-failed", help="Ask again for items that failed before.")
+    ] = True,
     notes: Annotated[str, typer.Option(help="What a reader should know: how made, limits, licence.")] = "",
 ) -> None:
     """Record captions and interests of a catalogue, to ship them or to use them elsewhere as `recorded:FILE`.
@@ -86,9 +89,13 @@ def data_describe(
     chosen = describe.captioner(captioner), describe.miner(miner)
     runs_root().mkdir(parents=True, exist_ok=True)
     cache = describe.DescriptionCache(runs_root() / "descriptions.sqlite")
-    captions = describe.caption_items(describe.item_views(catalogue), chosen[0], cache)
+    captions = describe.caption_items(describe.item_views(catalogue), chosen[0], cache, retry_failed=retry_failed)
     views = describe.item_views(catalogue, dict(zip(captions["item_id"], captions["caption"])))
-    describe.mine_interests(views, chosen[1], cache)
+    interests = describe.mine_interests(views, chosen[1], cache, retry_failed=retry_failed)
+    for what, table in (("no caption", captions), ("no interests", interests)):
+        failed = table.loc[table["source"] == "failed", ["item_id", "error"]]
+        if len(failed):
+            show(Console(), failed, f"{what}: {len(failed)} of {len(table)} items")
     written = cache.export_descriptions(out, views, *chosen, notes)
     tell(Console(), f"wrote {written}", f"use it with: trialign run -p captioner recorded:{written}")
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -160,17 +160,16 @@ class DescriptionCache:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # isolation_level=None: transactions begin and end where this module says so, nowhere else.
-        self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-        try:
-            _prepare(self._connection)
-        except sqlite3.DatabaseError as error:
-            self._connection.close()
-            if isinstance(error, sqlite3.OperationalError):
-                raise  # locked or read-only: not a matter of the file's content
-            raise ValueError(f"{self.path} is not a description cache: {error}; name another file") from error
-        except ValueError as error:
-            self._connection.close()
-            raise ValueError(f"{self.path}: {error}") from error
+        with _told(self.path):
+            self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            try:
+                _prepare(self._connection)
+            except sqlite3.DatabaseError:
+                self._connection.close()
+                raise
+            except ValueError as error:
+                self._connection.close()
+                raise ValueError(f"{self.path}: {error}") from error
 
     def get(self, key: str) -> Entry | None:
         """Return the entry of a key, or None."""
@@ -179,11 +178,12 @@ class DescriptionCache:
     def lookup(self, keys: Iterable[str]) -> dict[str, Entry]:
         """Return the entries of those keys that are there."""
         wanted, found = list(dict.fromkeys(keys)), {}
-        for start in range(0, len(wanted), 500):
-            part = wanted[start : start + 500]
-            marks = ",".join("?" * len(part))
-            for row in self._connection.execute(f"{_SELECT} WHERE key IN ({marks})", part):
-                found[row[0]] = _entry(row)
+        with _told(self.path):
+            for start in range(0, len(wanted), 500):
+                part = wanted[start : start + 500]
+                marks = ",".join("?" * len(part))
+                for row in self._connection.execute(f"{_SELECT} WHERE key IN ({marks})", part):
+                    found[row[0]] = _entry(row)
         return found
 
     def put(self, *entries: Entry) -> None:
@@ -192,7 +192,7 @@ class DescriptionCache:
         An entry with the same key is replaced, except an ``ok`` one by a ``failed`` one.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        with self._transaction():
+        with _told(self.path), self._transaction():
             for entry in entries:
                 prompt, provenance = self._text(entry.prompt), self._text(entry.provenance)
                 self._connection.execute(_UPSERT, _row(entry, prompt, provenance, entry.created or now))
@@ -322,9 +322,25 @@ class DescriptionCache:
         try:
             yield
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # a full disk has rolled it back already
+                self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what SQLite says into errors that name the file and the way out."""
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise  # of an entry, not of the file
+    except sqlite3.OperationalError as error:  # full, locked, not to be written: not a matter of the file's content
+        fix = "make room on its disk, allow writing to its folder, or name another file"
+        raise OSError(f"{path} can't be used: {error}; fix: {fix}") from error
+    except sqlite3.DatabaseError as error:
+        fix = f"save what can be read with `trialign cache repair {path}`, or name another file"
+        raise ValueError(f"{path} is no sound description cache: {error}; fix: {fix}") from error
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

@@ -25,7 +25,12 @@ _Ask = Callable[[Sequence[ItemView], int], list[str]]
 
 
 def caption_items(
-    views: Sequence[ItemView], captioner: Captioner, cache: DescriptionCache, *, progress: bool = True
+    views: Sequence[ItemView],
+    captioner: Captioner,
+    cache: DescriptionCache,
+    *,
+    retry_failed: bool = True,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Describe the images of items (CMSA, pathway 1: ``v_text = VLM(image, prompt)``).
 
@@ -37,6 +42,8 @@ def caption_items(
         Who describes.
     cache
         Where captions are looked up and kept.
+    retry_failed
+        Whether items that failed in an earlier run are asked for again.
     progress
         Whether to show a bar with rate and remaining time.
 
@@ -57,6 +64,7 @@ def caption_items(
         ask=lambda views, attempt: captioner.caption(views),
         read=lambda answer, view: parse_caption(answer),
         key=lambda view: caption_key(view, captioner),
+        settled=_settled(retry_failed),
     )
     outcomes = _describe([view for view in views if view.image is not None], job, cache, progress)
     rows = []
@@ -73,7 +81,13 @@ def caption_items(
 
 
 def mine_interests(
-    views: Sequence[ItemView], miner: Miner, cache: DescriptionCache, *, retries: int = 2, progress: bool = True
+    views: Sequence[ItemView],
+    miner: Miner,
+    cache: DescriptionCache,
+    *,
+    retries: int = 2,
+    retry_failed: bool = True,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Name the deep interests of items (MDIM: step-by-step reasoning, then 2 to 4 tags).
 
@@ -87,6 +101,8 @@ def mine_interests(
         Where answers are looked up and kept.
     retries
         How often an item is asked again if its answer is not valid.
+    retry_failed
+        Whether items that failed in an earlier run are asked for again.
     progress
         Whether to show a bar with rate and remaining time.
 
@@ -108,6 +124,7 @@ def mine_interests(
         ask=miner.mine,
         read=lambda answer, view: asdict(parse_interests(answer, view.title)),
         key=lambda view: interest_key(view, miner),
+        settled=_settled(retry_failed),
         retries=retries,
     )
     rows: list[tuple[Any, ...]] = []
@@ -129,7 +146,13 @@ class _Job:
     ask: _Ask
     read: Callable[[str, ItemView], Any]
     key: Callable[[ItemView], str]
+    settled: frozenset[str]
     retries: int = 0
+
+
+def _settled(retry_failed: bool) -> frozenset[str]:
+    """Return the states of an entry for which nobody is asked."""
+    return frozenset({"ok"} if retry_failed else {"ok", "failed"})
 
 
 @dataclass(frozen=True)
@@ -153,12 +176,12 @@ def _describe(views: Sequence[ItemView], job: _Job, cache: DescriptionCache, pro
     """Look up all items, ask for the missing ones, and return the outcomes in the order of the items."""
     keys, unread = _keys(views, job, progress)
     entries = cache.lookup(key for key in keys if key)
-    if all(key in entries and entries[key].status == "ok" for key in keys if key):
+    if all(key in entries and entries[key].status in job.settled for key in keys if key):
         cached = set(entries)
     else:
         with turn(cache, job.kind, job.backend):
             entries = cache.lookup(key for key in keys if key)  # another process may have had its turn before
-            cached = {key for key, entry in entries.items() if entry.status == "ok"}
+            cached = {key for key, entry in entries.items() if entry.status in job.settled}
             entries |= _asked(views, keys, entries, cached, job, cache, progress)
     return iter([_outcome(key, entries, cached, unread, view) for key, view in zip(keys, views, strict=True)])
 

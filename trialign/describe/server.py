@@ -14,11 +14,13 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import openai
 import stamina
 
 from trialign.describe.backends import JSON, gather, retry_temperature
 from trialign.describe.prompts import CAPTION_PROMPT, INTEREST_PROMPT, interest_prompt
+from trialign.describe.transport import BoundedTransport
 from trialign.describe.views import ItemError, ItemView, load_image
 
 
@@ -41,9 +43,11 @@ class ServerCaptioner:
     max_side
         Larger images are scaled down to so many pixels on the longer side before they are sent.
     timeout
-        Seconds until an unanswered request counts as failed.
+        Seconds until an unanswered request counts as failed; the whole answer must have come by then.
     attempts
         How often a request is sent before its item counts as failed.
+    wait
+        Seconds until a request is sent again; they double from time to time, to thirty at most, with jitter.
     extra
         More fields of the request, such as ``{"seed": 1}``.
     prompt
@@ -66,10 +70,11 @@ class ServerCaptioner:
         max_side: int = 1024,
         timeout: float = 120.0,
         attempts: int = 6,
+        wait: float = 0.5,
         extra: Mapping[str, JSON] | None = None,
         prompt: str = CAPTION_PROMPT,
     ):
-        self._chat = _Chat(model, base_url, concurrency, timeout, attempts)
+        self._chat = _Chat(model, base_url, concurrency, timeout, attempts, wait)
         self.model = model
         self.prompt = prompt
         self.batch_size = concurrency
@@ -98,7 +103,7 @@ class ServerMiner:
 
     Parameters
     ----------
-    model, base_url, concurrency, timeout, attempts, extra
+    model, base_url, concurrency, timeout, attempts, wait, extra
         As in ServerCaptioner.
     max_tokens
         Most tokens of an answer, reasoning included.
@@ -123,10 +128,11 @@ class ServerMiner:
         temperature: float | None = 0.0,
         timeout: float = 120.0,
         attempts: int = 6,
+        wait: float = 0.5,
         extra: Mapping[str, JSON] | None = None,
         prompt: str = INTEREST_PROMPT,
     ):
-        self._chat = _Chat(model, base_url, concurrency, timeout, attempts)
+        self._chat = _Chat(model, base_url, concurrency, timeout, attempts, wait)
         self.model = model
         self.prompt = prompt
         self.batch_size = concurrency
@@ -191,7 +197,7 @@ def _fields(settings: Mapping[str, JSON], temperature: float | None) -> dict[str
 class _Chat:
     """One model of one server, asked by several threads."""
 
-    def __init__(self, model: str, base_url: str, concurrency: int, timeout: float, attempts: int):
+    def __init__(self, model: str, base_url: str, concurrency: int, timeout: float, attempts: int, wait: float) -> None:
         address = urlsplit(base_url)
         if address.scheme not in ("http", "https") or not address.hostname:
             raise ValueError(f"{base_url!r} is no address of a server; write it like http://localhost:8000/v1")
@@ -199,10 +205,18 @@ class _Chat:
             raise ValueError("the server's address contains a user or password; put the key in OPENAI_API_KEY")
         if concurrency < 1 or attempts < 1:
             raise ValueError(f"concurrency and attempts are at least 1, here {concurrency} and {attempts}")
-        self.model, self.concurrency, self.attempts = model, concurrency, attempts
+        self.model, self.concurrency, self.attempts, self.wait = model, concurrency, attempts, wait
         self._key = os.environ.get("OPENAI_API_KEY") or "not-needed"  # local servers take any key
         # Retries are ours: the client's own would multiply with them.
-        self._client = openai.OpenAI(base_url=base_url, api_key=self._key, timeout=timeout, max_retries=0)
+        self._client = openai.OpenAI(
+            base_url=base_url,
+            api_key=self._key,
+            max_retries=0,
+            # Its newer releases name another package's client; they take whatever behaves like one.
+            http_client=httpx.Client(  # type: ignore[arg-type]
+                transport=BoundedTransport(timeout), timeout=timeout, follow_redirects=True
+            ),
+        )
 
     def stream(
         self, views: Sequence[ItemView], content_of: Callable[[ItemView], Any], fields: Mapping[str, JSON]
@@ -240,9 +254,9 @@ class _Chat:
                 on=_wait_asked_for,
                 attempts=self.attempts,
                 timeout=None,
-                wait_initial=0.5,
+                wait_initial=self.wait,
                 wait_max=30.0,
-                wait_jitter=1.0,
+                wait_jitter=2 * self.wait,
             ):
                 with attempt:
                     return self._ask_once(content, fields)
@@ -272,7 +286,10 @@ class _Chat:
         if isinstance(error, openai.APITimeoutError):
             return _BusyError("the server did not answer in time")
         if isinstance(error, openai.APIConnectionError):
-            return _BusyError(f"no connection to the server: {reason}", unreachable=True)
+            # One that can't be reached at all fails every item; one that breaks off may only dislike this one.
+            if isinstance(error.__cause__, httpx.ConnectError):
+                return _BusyError(f"no connection to the server: {reason}", unreachable=True)
+            return _BusyError(f"the server's answer broke off: {reason} ({self._public(error.__cause__ or error)})")
         if not isinstance(error, openai.APIStatusError):
             return _BusyError(f"the server's answer can't be read: {reason}")
         if error.status_code in (401, 402, 403, 404) or error.code == "insufficient_quota":
@@ -283,7 +300,7 @@ class _Chat:
             return _BusyError(reason, wait=_retry_after(error.response.headers.get("retry-after")))
         return ItemError(f"the server refuses this item: {reason}")
 
-    def _public(self, error: Exception) -> str:
+    def _public(self, error: BaseException) -> str:
         """Return an error's text, short and without the key, should a server quote it."""
         return " ".join(str(error).replace(self._key, "***").split())[:300]
 

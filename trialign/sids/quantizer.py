@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 from safetensors.numpy import load_file, save_file
 from sklearn.exceptions import NotFittedError
 
+from trialign.folders import reading
+
 #: The two files of a saved quantizer.
 RECORD, TENSORS = "quantizer.json", "quantizer.safetensors"
 
@@ -186,8 +188,9 @@ def read_quantizer(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[
     found = quantizer_kind(folder)
     if found != kind:
         raise ValueError(f"{Path(folder) / RECORD} describes a {found}, not a {kind}; use trialign.sids.load_quantizer")
-    record = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
-    return record["parameters"], load_file(Path(folder) / TENSORS)
+    with reading(Path(folder), "fit the quantizer again (notebook 04, or `trialign tokenize`)"):
+        record = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
+        return record["parameters"], load_file(Path(folder) / TENSORS)
 
 
 def quantizer_kind(folder: str | Path) -> str:
@@ -201,4 +204,5 @@ def quantizer_kind(folder: str | Path) -> str:
     for name in (RECORD, TENSORS):
         if not (Path(folder) / name).is_file():
             raise FileNotFoundError(f"{Path(folder) / name} is missing; write it with quantizer.save(folder)")
-    return str(json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))["quantizer"])
+    with reading(Path(folder), "fit the quantizer again (notebook 04, or `trialign tokenize`)"):
+        return str(json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))["quantizer"])

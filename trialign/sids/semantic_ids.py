@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from trialign.folders import reading
+
 #: What a token of a SID looks like: the level's letters, an underscore, the code.
 TOKEN = re.compile(r"<([a-z]+)_(\d+)>")
 
@@ -186,17 +188,20 @@ class SemanticIds:
         for path in (table_path, record_path):
             if not path.is_file():
                 raise FileNotFoundError(f"{path} is missing; write it with SemanticIds.save(folder)")
-        table = pd.read_parquet(table_path)
-        record = json.loads(record_path.read_text(encoding="utf-8"))
-        if len(table) != record["items"]:
-            raise ValueError(f"{table_path} has {len(table)} items, {record_path} says {record['items']}; save again")
-        return cls(
-            item_ids=table["item_id"].tolist(),
-            codes=table.drop(columns="item_id").to_numpy(dtype=np.int64),
-            codebook_sizes=tuple(record["codebook_sizes"]),
-            levels=record["levels"],
-            resolution=record["resolution"],
-        )
+        with reading(Path(folder), "make the semantic IDs again (notebook 04, or `trialign tokenize`)"):
+            table = pd.read_parquet(table_path)
+            record = json.loads(record_path.read_text(encoding="utf-8"))
+            if len(table) != record["items"]:
+                raise ValueError(
+                    f"{table_path} has {len(table)} items, {record_path} says {record['items']}; save again"
+                )
+            return cls(
+                item_ids=table["item_id"].tolist(),
+                codes=table.drop(columns="item_id").to_numpy(dtype=np.int64),
+                codebook_sizes=tuple(record["codebook_sizes"]),
+                levels=record["levels"],
+                resolution=record["resolution"],
+            )
 
     def to_index(self, path: str | Path) -> Path:
         """Write the index JSON that published systems use: ``{"item": ["<a_1>", "<b_5>", "<c_0>"], ...}``."""

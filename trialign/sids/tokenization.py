@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from trialign.embed.files import EmbeddedItems, read_embeddings
-from trialign.folders import remove_leftovers, replace_folder, writing
+from trialign.folders import reading, remove_leftovers, replace_folder, writing
 from trialign.provenance import changed_outputs, plain, sha256, versions
 from trialign.sids import JointResidualKMeans, SemanticIds, collisions, load_quantizer, resolve_collisions
 from trialign.sids.diagnostics import code_usage, reconstruction_by_depth
@@ -316,7 +316,8 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
     path = folder / MANIFEST
     if not path.is_file():
         return None
-    manifest = json.loads(path.read_text("utf-8"))
+    with reading(path, "tokenize again"):
+        manifest = json.loads(path.read_text("utf-8"))
     return manifest if manifest.get("made_by") == MADE_BY else None
 
 
