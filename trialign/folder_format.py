@@ -113,7 +113,7 @@ def image_problems(items: Table, root: Path, decode: bool, progress: bool = Fals
     if "image" not in items.frame.columns:
         return []
     folder, found = ImageFolder(root), []
-    for row, relative in enumerate(tqdm(items.frame["image"], "images", disable=not progress, leave=False)):
+    for row, relative in enumerate(tqdm(as_text(items.frame["image"]), "images", disable=not progress, leave=False)):
         if not relative:
             continue
         try:

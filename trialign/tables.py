@@ -2,6 +2,8 @@
 
 import csv
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -193,12 +195,16 @@ def read_table(path: Path) -> Table:
 
 def _read_parquet(path: Path) -> Table:
     try:
-        frame = pyarrow.parquet.read_table(path).to_pandas()
-    except (pa.ArrowInvalid, OSError) as error:
+        frame = text_frame(pyarrow.parquet.read_table(path).to_pandas())
+    except UnicodeDecodeError:
+        raise TableError(
+            [Problem(path.name, None, "a column holds bytes that are no UTF-8", "write it as text")]
+        ) from None
+    except (pa.ArrowException, OSError) as error:
         raise TableError(
             [Problem(path.name, None, f"not a readable Parquet file ({error})", "write it again")]
         ) from None
-    return Table(text_frame(frame), path.name)
+    return Table(frame, path.name)
 
 
 def _delimiter(path: Path) -> str:
@@ -247,8 +253,18 @@ def read_delimited(path: Path) -> Table:
 
 
 def _header(path: Path, delimiter: str) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file, _long_fields(path.stat().st_size):
         return next((row for row in _rows(file, delimiter) if row), [])
+
+
+@contextmanager
+def _long_fields(length: int) -> Iterator[None]:
+    """Let the csv module read fields of any length: descriptions may be longer than its default limit."""
+    limit = csv.field_size_limit(max(length, 1))
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _rows(file: TextIO, delimiter: str) -> "_csv._reader":
@@ -272,14 +288,11 @@ def _unreadable(path: Path, error: Exception) -> Problem:
 def record_lines(path: Path) -> Int[np.ndarray, " records"]:
     """Return the 1-based line at which each record of a CSV or TSV file starts, blank lines left out, header first."""
     text = path.read_text(encoding="utf-8-sig")
-    limit = csv.field_size_limit(max(len(text), 1))  # descriptions may be longer than the module's default limit
-    try:
+    with _long_fields(len(text)):
         reader = _rows(io.StringIO(text, newline=""), _delimiter(path))
         starts, line = [], 1
         for record in reader:
             if record:
                 starts.append(line)
             line = reader.line_num + 1
-    finally:
-        csv.field_size_limit(limit)
     return np.array(starts, dtype=np.int64)

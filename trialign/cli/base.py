@@ -1,6 +1,7 @@
 """What the commands share: options, errors in plain words, tables."""
 
 import os
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from typer.core import TyperCommand
+
+#: Control characters but line break and tab, and the marks that turn the direction of writing.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 ROOT_HELP = "Folder of all runs; by default $TRIALIGN_RUNS, or runs/ in the project."
 KNOB_HELP = 'A notebook\'s parameter and its value: [bold]-p codebook_sizes "[64, 64]"[/bold]. May be repeated.'
@@ -56,7 +60,8 @@ def told(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
         except (RunError, ValueError, OSError) as error:
-            Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            message = printable(f"error: {error}")
+            Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt:
             Console(stderr=True).print("stopped; the same command goes on from here", style="yellow")
@@ -104,11 +109,22 @@ def show(console: Console, frame: Any, title: str) -> None:
     for column in frame.columns:
         table.add_column(Text(str(column)), overflow="fold")
     for row in frame.itertuples(index=False):
-        table.add_row(*(Text(format_value(value)) for value in row))
+        table.add_row(*(Text(printable(format_value(value))) for value in row))
     console.print(table)
 
 
 def tell(console: Console, *lines: str) -> None:
     """Print lines as they are, a long one unbroken."""
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    r"""Return a text with what would steer a terminal written out: titles and messages of servers are untrusted.
+
+    Examples
+    --------
+    >>> printable("red \x1b[31mmug")
+    'red \\x1b[31mmug'
+    """
+    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)

@@ -154,7 +154,8 @@ def extract(archive: Path, folder: Path, max_bytes: int = MAX_CONTENT) -> Path:
     Raises
     ------
     ValueError
-        If the file is no ZIP archive, a member is absolute, climbs with ``..`` or is a link, or there is too much.
+        If the file is no ZIP archive, a member is absolute, climbs with ``..``, is a link or a device, or there is too
+        much.
         Nothing is written then.
     """
     try:
@@ -177,5 +178,8 @@ def _refuse_unsafe(archive: str, member: zipfile.ZipInfo) -> None:
     name = member.orig_filename
     path = PurePosixPath(name.replace("\\", "/"))
     climbs = path.is_absolute() or ".." in path.parts or ":" in name or "\0" in name
-    if climbs or stat.S_ISLNK(member.external_attr >> 16):
-        raise ValueError(f"{archive}: the member {name!r} would leave the folder; fix: don't use this archive")
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if climbs or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise ValueError(
+            f"{archive}: the member {name!r} would leave the folder, or is no file; fix: don't use this archive"
+        )

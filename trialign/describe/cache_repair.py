@@ -20,7 +20,10 @@ _COLUMNS = (
     "key", "kind", "item_id", "model", "settings", "answer", "parsed", "status", "error", "attempts", "created",
 )  # fmt: skip
 # Texts are not joined: where their pages are damaged, the entries can still be read.
-_RANGE = f"SELECT {', '.join(_COLUMNS)}, prompt, provenance FROM entries WHERE key >= ? AND key < ?"
+_RANGE = """
+SELECT key, kind, item_id, model, settings, answer, parsed, status, error, attempts, created, prompt, provenance
+FROM entries WHERE key >= ? AND key < ?
+"""
 
 
 @dataclass
