@@ -1,5 +1,7 @@
 # make demo   the seven notebooks on the shipped catalogue, then one page with all figures
 # make test   tests of the package, then every notebook as a test
+# make test-browser   every notebook run in JupyterLab by a browser; draws the gallery in docs/gallery
+# make audit  insecure calls (bandit) and known vulnerabilities of the installed versions (pip-audit)
 # make lab    JupyterLab at the first notebook
 # make lint   ruff and mypy
 # make clean  remove what the commands above made, the environment too
@@ -18,7 +20,7 @@ NOTEBOOKS = $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
 # Nothing in the tests may look for a model on a network, and one thread a process is fastest when cores are shared.
 TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 
-.PHONY: demo test lab lint clean
+.PHONY: demo test test-browser audit lab lint clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -39,6 +41,14 @@ test: $(STAMP)
 	$(TEST_ENV) TRIALIGN_RUNS=$(CURDIR)/.cache/test-runs \
 	    $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 $(NOTEBOOKS) || status=1; \
 	exit $$status
+
+test-browser: $(STAMP)
+	$(TEST_ENV) $(BIN)/python -m pytest -m browser tests/browser
+
+# The list of vulnerabilities is on the network: without it only bandit's part can be told.
+audit: $(STAMP)
+	$(BIN)/bandit -r trialign -c pyproject.toml -ll -q
+	$(BIN)/pip-audit --skip-editable || echo "pip-audit: see above; without a network the versions are not audited"
 
 lab: $(STAMP)
 	$(BIN)/trialign lab

@@ -33,7 +33,7 @@ def cells(path, kind="code"):
 
 
 def make_targets():
-    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def test_the_notebooks_are_those_of_the_pipeline():
@@ -102,7 +102,7 @@ def test_readme_commands_exist():
     targets = [shlex.split(line, comments=True)[1] for line in lines if line.startswith("make ")]
     assert {"demo", "test"} <= set(targets) <= make_targets()
     commands = {shlex.split(line, comments=True)[1] for line in lines if line.startswith("trialign ")}
-    assert commands <= {"run", "sweep", "report", "data", "lab", "tokenize"}
+    assert commands <= {"run", "sweep", "report", "data", "lab", "tokenize", "cache"}
     linked = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", readme)
     assert linked
     assert [path for path in linked if not (ROOT / path).exists()] == []
@@ -114,7 +114,7 @@ def test_ci_and_workflow_call_the_same_targets():
     steps = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())["jobs"]["test"]["steps"]
     runs = [step["run"] for step in steps if "run" in step]
     assert runs[:2] == ["make lint", ".ci/run"]
-    assert make_targets() == {"demo", "test", "lab", "lint", "clean"}
+    assert make_targets() == {"demo", "test", "test-browser", "audit", "lab", "lint", "clean"}
     printed = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "pytest -n 2 tests" in printed
     assert "--nbval-lax" in printed

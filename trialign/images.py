@@ -111,7 +111,12 @@ class ImageFolder:
             raise ImageError(
                 relative, "the image lies outside the catalogue's folder", "copy it into images/ and name it so"
             )
-        if not path.is_file():
+        try:
+            found = path.is_file()
+        except OSError as error:
+            problem = f"the name can't be a file's ({error.strerror})"
+            raise ImageError(relative, problem, "give the image a shorter name") from None
+        if not found:
             raise FileNotFoundError(f"{relative}: no such image; fix: add the file or empty the item's image cell")
         return path
 
