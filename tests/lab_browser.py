@@ -41,10 +41,10 @@ _CONNECTED = (
     "jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.connectionStatus === 'connected'"
 )
 
-# Code cells that have not run yet, or run now, or wait.
+# Code cells that have not run yet, or run now, or wait. Asked of the model: a folded cell has no prompt in the page.
 _UNRUN = (
-    "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
-    ".filter(prompt => !/\\d/.test(prompt.textContent)).length"
+    "jupyterapp.shell.currentWidget.content.widgets.filter(cell => cell.model.type === 'code' "
+    "&& cell.model.sharedModel.source.trim() && cell.model.executionCount === null).length"
 )
 
 _FAILED = (

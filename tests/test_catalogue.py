@@ -457,3 +457,32 @@ def test_groups_are_the_first_part_of_categories_that_tells_items_apart(categori
     items = pd.DataFrame({"item_id": list("abc"), "title": list("xyz"), "category": categories, "image": ""})
     interactions = pd.DataFrame({"user_id": ["u"], "item_id": ["a"], "timestamp": [0]})
     assert Catalogue.from_tables(items, interactions, tmp_path, "tiny").groups() == expected
+
+
+def test_an_image_name_that_can_be_no_file_is_refused(tmp_path):
+    items = pd.DataFrame({"item_id": ["a"], "title": ["A"], "image": ["images/" + "x" * 400]})
+    seen = pd.DataFrame({"user_id": ["u"], "item_id": ["a"], "timestamp": [1]})
+    items.to_csv(tmp_path / "items.csv", index=False)
+    seen.to_csv(tmp_path / "interactions.csv", index=False)
+    (tmp_path / "images").mkdir()
+    (problem,) = check_folder(tmp_path).problems
+    assert "can't be a file's" in problem.problem
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [("title", [b"\xff\xfe", b"\xff"], "no UTF-8"), ("image", [1, 2], "image '1' is missing")],
+)
+def test_parquet_of_other_types_is_refused_or_read_as_text(tmp_path, column, values, message):
+    items = pd.DataFrame({"item_id": ["a", "b"], "title": ["A", "B"], "image": ["", ""]}).assign(**{column: values})
+    items.to_parquet(tmp_path / "items.parquet")
+    pd.DataFrame({"user_id": ["u"], "item_id": ["a"], "timestamp": [1]}).to_csv(
+        tmp_path / "interactions.csv", index=False
+    )
+    assert message in " ".join(problem.problem for problem in check_folder(tmp_path).problems)
+
+
+def test_a_header_longer_than_the_csv_modules_limit_is_read(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,title," + "x" * 200_000 + "\na,A,\n")
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\nu,a,1\n")
+    assert check_folder(tmp_path).problems == []

@@ -9,7 +9,7 @@ import reliability
 from faults.injections import ALL, FAMILIES
 
 #: Repetitions of each campaign here, few enough for every run of the tests.
-TIMES = {"kills": 2, "rivals": 2, "files": 6, "servers": 5, "catalogues": 5, "security": 4, "load": 1}
+TIMES = {"kills": 1, "rivals": 2, "files": 6, "servers": 5, "catalogues": 5, "security": 4, "load": 1}
 
 
 @pytest.mark.slow

@@ -107,15 +107,16 @@ class ImageFolder:
             If there is no such file.
         """
         path = self.root / relative
-        if Path(relative).is_absolute() or "\0" in relative or not self._contains(path):
-            raise ImageError(
-                relative, "the image lies outside the catalogue's folder", "copy it into images/ and name it so"
-            )
         try:
-            found = path.is_file()
+            inside = not Path(relative).is_absolute() and "\0" not in relative and self._contains(path)
+            found = inside and path.is_file()
         except OSError as error:
             problem = f"the name can't be a file's ({error.strerror})"
             raise ImageError(relative, problem, "give the image a shorter name") from None
+        if not inside:
+            raise ImageError(
+                relative, "the image lies outside the catalogue's folder", "copy it into images/ and name it so"
+            )
         if not found:
             raise FileNotFoundError(f"{relative}: no such image; fix: add the file or empty the item's image cell")
         return path
