@@ -62,6 +62,22 @@ def test_a_notebook_is_in_form(path):
     assert all(re.match(rf"{int(path.stem[:2])}(\.\d+)*\.? ", heading) for heading in headings), headings
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_teaches(path):
+    """It opens with what one learns and ends with three exercises, solutions folded below them, and its words."""
+    texts = ["".join(cell["source"]) for cell in cells(path, "markdown")]
+    assert "You will learn" in texts[0]
+    assert re.match(r"## \d\.\d+ Words\n\n\| word \|", texts[-1])
+    assert texts[-1].count("\n|") >= 7, "at least five words"
+    assert re.match(r"## \d\.\d+ Exercises", texts[-4])
+    assert [re.search(r"\*\*(\d)\.\*\*", text)[1] for text in texts[-4:-1]] == ["1", "2", "3"]
+    whole = json.loads(path.read_text())["cells"]
+    solved = [cell for cell in whole if "solution" in cell["metadata"].get("tags", [])]
+    assert [whole.index(cell) for cell in solved] == [len(whole) - place for place in (6, 4, 2)]
+    for cell in solved:
+        assert cell["metadata"]["jupyter"] == {"source_hidden": True, "outputs_hidden": True}
+
+
 def mapping_keys(node, tree):
     """Return the keys of a mapping written as ``{"a": a}`` or ``dict(a=a)``, or assigned so to a name before."""
     if isinstance(node, ast.Name):

@@ -309,3 +309,19 @@ def test_markdown_keeps_its_columns():
 def test_points_without_results_are_rows_all_the_same(tmp_path):
     table = collect([{"seed": 0}], [Workspace("grid/none", tmp_path)])
     assert table.to_dict("list") == {"seed": [0], "seconds": [0]}
+
+
+def test_solutions_of_exercises_are_left_out_of_runs_and_of_the_code_hash(tmp_path):
+    bench = Bench(tmp_path)
+    bench.run()
+    assert bench.executed() == ["01", "02"]
+    path = bench.notebooks / "01_numbers.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    solution = nbformat.v4.new_code_cell("raise ValueError('never run')", metadata={"tags": ["solution"]})
+    notebook.cells.append(solution)
+    nbformat.write(notebook, path)
+    assert "up to date" in bench.run(), "an exercise is no part of the stage"
+    bench.run(force=True)
+    assert bench.executed() == ["01", "02"]
+    done = nbformat.read(bench.space.folder / "notebooks" / "01_numbers.ipynb", as_version=4)
+    assert not [cell for cell in done.cells if "never run" in cell.source]
