@@ -12,6 +12,7 @@ import pandas as pd
 
 from faults import Row
 from faults.kills import notebooks, outputs, tokenize
+from faults.notebooks import write_two
 from faults.processes import Job, Tally, finish, seconds_of, start
 from faults.stubs import LoggingEmbedder, LoggingMiner, item_views
 from trialign.describe import DescriptionCache, mine_interests
@@ -119,10 +120,11 @@ def run_shared(times: int) -> Row:
     for _ in range(times):
         with tempfile.TemporaryDirectory() as root, tally.timed():
             folder = Path(root)
+            write_two(folder)
             workers = [start(notebooks, folder), start(notebooks, folder)]
             ended = [finish(worker) for worker in workers]
             said = (folder / "said").read_text()
-            refused = "is being written by process" in said
+            refused = "is being written by" in said
             told += refused
             tally.survived += any(ended) and (all(ended) or refused)
             counts = Counter((folder / "asked").read_text().split())

@@ -13,10 +13,10 @@ import time
 import warnings
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pandas as pd
 
@@ -109,7 +109,7 @@ def planted_key(times: int) -> Row:
     for _ in range(times):
         with tempfile.TemporaryDirectory() as root, tally.timed():
             folder = Path(root)
-            with _environment({"OPENAI_API_KEY": _KEY, "HF_TOKEN": _KEY}):
+            with mock.patch.dict(os.environ, {"OPENAI_API_KEY": _KEY, "HF_TOKEN": _KEY}):
                 ended = finish(start(_with_key, folder))
             found = [path for path in folder.rglob("*") if path.is_file()]
             files += len(found)
@@ -149,17 +149,6 @@ def _with_key(folder: Path) -> None:
     space = Workspace("demo", folder / "runs")
     Runner(space, found, resolve(found, {}), Console(), threads=1).run()
     write_report(space)
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def calls() -> Row:

@@ -41,9 +41,12 @@ def lab(tmp_path_factory):
 
 
 def picture(locator, name: str) -> None:
+    page, size = locator.page, locator.page.viewport_size
+    page.set_viewport_size({"width": 1200, "height": 2400})  # the whole explorer, not the part a window shows
     locator.scroll_into_view_if_needed()
-    locator.page.wait_for_timeout(1500)  # images and WebGL are drawn after the widgets are there
+    page.wait_for_timeout(2500)  # images and WebGL are drawn after the widgets are there
     locator.screenshot(path=GALLERY / f"{name}.png")
+    page.set_viewport_size(size)
     assert (GALLERY / f"{name}.png").stat().st_size > 20_000, "an empty picture"
 
 

@@ -1,6 +1,8 @@
 """Explore semantic IDs: walk the prefix tree, look an item up, see its neighbours, compare it, change a code."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
+from math import ceil, sqrt
 
 import ipywidgets as widgets
 import numpy as np
@@ -20,8 +22,8 @@ from trialign.sids import SemanticIds
 from trialign.sids.quantizer import Quantizer
 from trialign.sids.semantic_ids import token
 
-#: Images in the mosaic of a prefix, columns and rows, and the side of each in pixels.
-_MOSAIC, _CELL = (3, 3), 32
+#: Most images along a side of the mosaic of a prefix, and its side in pixels.
+_MOSAIC, _SIDE = 3, 96
 
 
 class SidExplorer(Explorer):
@@ -132,18 +134,18 @@ class SidExplorer(Explorer):
         return Tile(key=child.code, title=words, note=note, image=self._mosaic(child), frame="")
 
     def _mosaic(self, child: Child) -> str:
-        columns, rows = _MOSAIC
-        whole = Image.new("RGB", (columns * _CELL, rows * _CELL), "white")
-        drawn = 0
-        for row in child.rows:
-            image = self._catalogue.open_image(int(row))
-            if image is not None:
-                place = (drawn % columns * _CELL, drawn // columns * _CELL)
-                whole.paste(ImageOps.fit(image, (_CELL - 1, _CELL - 1)), place)
-                drawn += 1
-            if drawn == columns * rows:
-                break
-        return image_data_url(whole, columns * _CELL) if drawn else ""
+        """Return the first images of a prefix as one square, the larger the fewer they are."""
+        found = (self._catalogue.open_image(int(row)) for row in child.rows)
+        images = list(islice((image for image in found if image is not None), _MOSAIC**2))
+        if not images:
+            return ""
+        columns = ceil(sqrt(len(images)))
+        side = _SIDE // columns
+        whole = Image.new("RGB", (_SIDE, _SIDE), "white")
+        for place, image in enumerate(images):
+            row, column = divmod(place, columns)
+            whole.paste(ImageOps.fit(image, (side - 1, side - 1)), (column * side, row * side))
+        return image_data_url(whole, _SIDE)
 
     def _show_items(self, start: int, end: int) -> None:
         sids = self._tree.sids
