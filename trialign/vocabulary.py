@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ class SidVocabulary:
             raise ValueError(
                 "the tokenizer lacks some SID tokens, or maps two of them to one id; start from a fresh one"
             )
-        first = vocabulary.encode_text(names[0][0])
+        first = vocabulary._encode(names[0][0])
         if np.isin(first, flat).any():
             raise ValueError(
                 f"{type(tokenizer).__name__} turns the text {names[0][0]!r} into a SID token: use a fast tokenizer, "
@@ -110,11 +111,26 @@ class SidVocabulary:
         return max(len(self.tokenizer), int(self.all_sid_token_ids.max()) + 1)
 
     def encode_text(self, text: str) -> list[int]:
-        """Return the token ids of a text; never a SID token, never another special token.
+        """Return the token ids of a text; never a SID token, never another special or control token.
 
         ``tokenizer.decode`` of the result gives the text back for byte-level tokenizers.
         """
+        tokens = self._encode(text)
+        if self._control_ids.isdisjoint(tokens):
+            return tokens
+        # Some marks of chat models are added without being special (<tool_call>), and unigram models know their own as
+        # words (</s>): such a text is read mark by mark, where nothing can be spelled.
+        return [token for mark in text for token in self._encode(mark)]
+
+    def _encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+    @cached_property
+    def _control_ids(self) -> frozenset[int]:
+        """Ids of all added tokens but the unknown one, and those for runs of spaces, which are text."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        unknown = self.tokenizer.unk_token_id
+        return frozenset(i for i, added_token in added if len(added_token.content.strip()) > 1 and i != unknown)
 
     def sequences(self, sids: SemanticIds) -> Int[np.ndarray, "items depth"]:
         """Return every item's SID as token ids, -1 where an item has no code at a level.
@@ -158,7 +174,7 @@ class SidVocabulary:
         with reading(Path(folder), fix):
             sizes = tuple(json.loads(file.read_text(encoding="utf-8"))["codebook_sizes"])
             try:
-                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             except Exception as error:  # the tokenizers library raises nothing narrower for a damaged file
                 raise ValueError(f"{folder}: the tokenizer is damaged ({error}); fix: {fix}") from error
             return cls._of(tokenizer, sizes)

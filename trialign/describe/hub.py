@@ -102,11 +102,13 @@ class HubCaptioner:
     @cached_property
     def _loaded(self) -> tuple[PreTrainedModel, Any]:
         """The model and its processor."""
-        config = AutoConfig.from_pretrained(self.name_or_folder, revision=self.revision)
+        config = AutoConfig.from_pretrained(self.name_or_folder, revision=self.revision, trust_remote_code=False)
         if config.model_type in MODEL_TYPES:
             processor = qwen_vl_processor(self.name_or_folder, revision=self.revision)
         else:
-            processor = AutoProcessor.from_pretrained(self.name_or_folder, revision=self.revision)
+            processor = AutoProcessor.from_pretrained(
+                self.name_or_folder, revision=self.revision, trust_remote_code=False
+            )
         _require_chat(processor.chat_template or processor.tokenizer.chat_template, self.name_or_folder)
         _prepare_tokenizer(processor.tokenizer)
         model = _load(AutoModelForImageTextToText, self.name_or_folder, self.revision, self.settings, self.device)
@@ -172,7 +174,7 @@ class HubMiner:
     @cached_property
     def _loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The model and its tokenizer."""
-        tokenizer = AutoTokenizer.from_pretrained(self.name_or_folder, revision=self.revision)
+        tokenizer = AutoTokenizer.from_pretrained(self.name_or_folder, revision=self.revision, trust_remote_code=False)
         _require_chat(tokenizer.chat_template, self.name_or_folder)
         _prepare_tokenizer(tokenizer)
         return _load(AutoModelForCausalLM, self.name_or_folder, self.revision, self.settings, self.device), tokenizer

@@ -64,6 +64,6 @@ def qwen_vl_processor(name_or_folder: str, **options: Any) -> QwenVLImageProcess
         The processor; it pads on the left, as generation needs it.
     """
     pixels = {key: options.pop(key) for key in ("min_pixels", "max_pixels") if options.get(key) is not None}
-    tokenizer = AutoTokenizer.from_pretrained(name_or_folder, padding_side="left", **options)
+    tokenizer = AutoTokenizer.from_pretrained(name_or_folder, padding_side="left", trust_remote_code=False, **options)
     image_processor = Qwen2VLImageProcessorPil.from_pretrained(name_or_folder, **pixels, **options)
     return QwenVLImageProcessor(image_processor, tokenizer)

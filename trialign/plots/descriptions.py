@@ -105,7 +105,9 @@ def frequent_interests(interests: Mapping[str, Sequence[str]], top: int = 20) ->
     counts = Counter(tag for tags in interests.values() for tag in tags).most_common(top)[::-1]
     with figure_style():
         figure, axes = plt.subplots(figsize=(7.5, 0.27 * len(counts) + 1))
-        axes.barh([shorten(tag, 40) for tag, _ in counts], [count for _, count in counts], color=PALETTE[2])
+        axes.barh(range(len(counts)), [count for _, count in counts], color=PALETTE[2])
+        # Tags are a model's words about untrusted titles: drawn as they are, never read as mathtext.
+        axes.set_yticks(range(len(counts)), [shorten(tag, 40) for tag, _ in counts], parse_math=False)
     axes.set_xlabel("items")
     axes.grid(axis="y", visible=False)
     return figure
