@@ -56,9 +56,20 @@ function render({ model, el }) {
 
   function draw() {
     const tiles = model.get("tiles");
+    const focused = buttons().indexOf(document.activeElement);
     grid.replaceChildren(...tiles.map(button));
     if (!tiles.length) grid.textContent = "none";
     mark();
+    if (focused !== -1) focus(Math.min(focused, tiles.length - 1));
+  }
+
+  // Else who walks by keyboard would be thrown back to the top of the page whenever tiles change.
+  function focus(index) {
+    const all = buttons();
+    if (!all.length) return;
+    for (const element of all) element.tabIndex = -1;
+    all[index].tabIndex = 0;
+    all[index].focus();
   }
 
   const name = () => grid.setAttribute("aria-label", model.get("label"));
@@ -78,9 +89,7 @@ function render({ model, el }) {
     if (next === null) return;
     event.preventDefault();
     event.stopPropagation(); // JupyterLab would move to another cell
-    all[index].tabIndex = -1;
-    all[next].tabIndex = 0;
-    all[next].focus();
+    focus(next);
   });
 
   name();
