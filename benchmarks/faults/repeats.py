@@ -17,7 +17,7 @@ from faults import Row
 from faults.stubs import small_training
 from trialign.evaluate import ranking_metrics
 from trialign.recommend import GenerativeRecommender
-from trialign.sids import QUANTIZERS
+from trialign.sids import QUANTIZERS, PerModality, ResidualKMeans
 from trialign.sids.build import new_quantizer
 from trialign.train import Trainer
 
@@ -53,6 +53,15 @@ def _codes(name: str) -> bytes:
     return fitted.encode(_embeddings()).tobytes()
 
 
+def _codes_by_modality() -> bytes:
+    parts = {
+        "text": new_quantizer("RQVAE", (8,), seed=0, epochs=3, latent_dim=16, progress=False),
+        "image": ResidualKMeans((8,)),
+    }
+    fitted = PerModality(parts, {"text": 40, "image": 24}).fit(_embeddings())
+    return fitted.encode(_embeddings()).tobytes()
+
+
 def _weights() -> bytes:
     model, tasks, _ = small_training()
     Trainer(
@@ -73,6 +82,7 @@ def _metrics() -> bytes:
 #: What must be the same, by name.
 THINGS: dict[str, Callable[[], bytes]] = {
     **{f"SIDs by {name}": lambda name=name: _codes(name) for name in sorted(set(QUANTIZERS) - {"PerModality"})},
+    "SIDs by PerModality": _codes_by_modality,
     "weights of a training": _weights,
     "beams and metrics": _metrics,
 }
