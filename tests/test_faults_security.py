@@ -1,41 +1,27 @@
 """Each injected danger is refused, and each search would find what it looks for."""
 
 import base64
-import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from faults import security
 
-import trialign
-
-
-def assert_whole(row):
-    assert row.injected > 0, row
-    assert (row.survived, row.lost, row.repeated) == (row.injected, 0, 0), row
-
 
 def test_unsafe_archives_are_refused():
-    assert_whole(security.archives(40, seed=3))
+    row = security.archives(40, seed=3)
+    assert row.whole, row
 
 
 @pytest.mark.slow
 def test_downloads_of_something_else_are_refused():
-    assert_whole(security.downloads(12, seed=1))
+    row = security.downloads(12, seed=1)
+    assert row.whole, row
 
 
-@pytest.mark.parametrize("name", security.LOADERS)
-def test_no_code_of_a_model_runs_even_if_the_user_says_yes(name, tmp_path, monkeypatch):
-    security.write_model_with_code(tmp_path / "model", tmp_path / "ran")
-    asked = []
-    monkeypatch.setattr("builtins.input", lambda *question: asked.append(question) or "y")
-    with pytest.raises(ValueError, match="custom code"):
-        security.LOADERS[name](str(tmp_path / "model"))
-    assert asked == []
-    assert not (tmp_path / "ran").exists()
+def test_no_code_of_a_model_runs_even_if_the_user_says_yes():
+    row = security.models_with_code()
+    assert row.whole, row
+    assert row.injected == len(security.LOADERS)
 
 
 @pytest.mark.slow
@@ -48,14 +34,9 @@ def test_the_model_with_code_would_run_it_if_trusted(tmp_path):
     assert (tmp_path / "ran").exists()
 
 
-def test_models_with_code_are_counted():
-    row = security.models_with_code()
-    assert_whole(row)
-    assert row.injected == len(security.LOADERS)
-
-
 def test_no_module_has_an_unsafe_call():
-    assert_whole(security.calls())
+    row = security.calls()
+    assert row.whole, row
 
 
 @pytest.mark.parametrize(
@@ -96,14 +77,11 @@ def test_a_key_is_found_however_it_is_written(tmp_path):
 
 @pytest.mark.slow
 def test_a_planted_key_is_nowhere():
-    assert_whole(security.planted_key(1))
+    row = security.planted_key(1)
+    assert row.whole, row
 
 
 @pytest.mark.slow
 def test_bandit_finds_nothing_of_medium_or_high_severity():
-    root = Path(trialign.__file__).parents[1]
-    command = [sys.executable, "-m", "bandit", "-r", "trialign", "-c", "pyproject.toml", "-q", "-f", "json"]
-    report = json.loads(subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout)
-    assert report["errors"] == []
-    assert report["metrics"]["_totals"]["loc"] > 10_000
-    assert [found for found in report["results"] if found["issue_severity"] in ("MEDIUM", "HIGH")] == []
+    row = security.bandit()
+    assert row.whole, row

@@ -32,3 +32,8 @@ class Row:
     repeated: int
     worst_seconds: float
     note: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether there was a fault, all survived it, and nothing was lost or repeated."""
+        return self.injected > 0 and (self.survived, self.lost, self.repeated) == (self.injected, 0, 0)

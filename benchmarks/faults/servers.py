@@ -35,13 +35,13 @@ def rows(times: int, seed: int) -> Iterator[Row]:
 
 def _status(code: int, headers: dict[str, str] | None = None) -> Fault:
     def fault(handler: BaseHTTPRequestHandler) -> None:
-        _send(handler, code, b'{"error": {"message": "busy"}}', headers)
+        send(handler, code, b'{"error": {"message": "busy"}}', headers)
 
     return fault
 
 
 def _text(body: bytes, kind: str = "application/json") -> Fault:
-    return lambda handler: _send(handler, 200, body, {"Content-Type": kind})
+    return lambda handler: send(handler, 200, body, {"Content-Type": kind})
 
 
 def _cut(handler: BaseHTTPRequestHandler) -> None:
@@ -114,16 +114,19 @@ class Server:
             return
         with self._lock:
             self.answered[item] += 1
-        _send(handler, 200, json.dumps(_completion()).encode())
+        send(handler, 200, completion())
 
 
-def _completion() -> dict[str, Any]:
+def completion() -> bytes:
+    """Return a good answer of the chat protocol."""
     message = {"role": "assistant", "content": _ANSWER}
     choice = {"index": 0, "finish_reason": "stop", "message": message}
-    return {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+    answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+    return json.dumps(answer).encode()
 
 
-def _send(handler: BaseHTTPRequestHandler, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+def send(handler: BaseHTTPRequestHandler, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    """Send a whole response, JSON if the headers don't say otherwise."""
     handler.send_response(code)
     for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
         handler.send_header(name, value)
@@ -137,23 +140,34 @@ def _send(handler: BaseHTTPRequestHandler, code: int, body: bytes, headers: dict
 
 @contextmanager
 def serving(server: Server) -> Iterator[str]:
-    """Serve on loopback; yields the address."""
+    """Serve the chat protocol on loopback; yields the address."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             server.handle(self)
             self.close_connection = True
 
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+    with listening(Handler) as address:
+        yield f"{address}/v1"
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+class Quiet(BaseHTTPRequestHandler):
+    """A handler that does not tell of each request."""
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Listen on loopback; yields the address without a slash at its end."""
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     http.daemon_threads = True
     threading.Thread(target=http.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{http.server_port}/v1"
+        yield f"http://127.0.0.1:{http.server_port}"
     finally:
         http.shutdown()
         http.server_close()

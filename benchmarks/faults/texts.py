@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from faults import Row
 from faults.injections import ALL, FAMILIES
 from faults.processes import Tally
-from faults.servers import Server, serving
+from faults.servers import Server, completion, send, serving
 from faults.views import ITEMS, Page, benign, drawn, explorer_pages, squeezed
 from trialign import describe
 from trialign.backbone import scratch_tokenizer
@@ -279,10 +279,10 @@ def in_requests(texts: Sequence[str]) -> Row:
     with tally.timed():
         for asked in (asked_of_server(views), asked_of_hub(views)):
             alone = [[mark for mark in marks if mark in request] for request in asked]
-            tally.injected += len(views)
             tally.survived += len({found[0] for found in alone if len(found) == 1}) if len(asked) == len(views) else 0
+    tally.injected = 2 * len(views)
     note = "a server's and a hub model's miner: as many prompts as items, one item's text in each"
-    return Row("titles: all, in requests", tally.injected - 1, tally.survived, 0, 0, tally.worst, note)
+    return Row("titles: all, in requests", tally.injected, tally.survived, 0, 0, tally.worst, note)
 
 
 class _Listening(Server):
@@ -298,15 +298,7 @@ class _Listening(Server):
         body = handler.rfile.read(int(handler.headers["Content-Length"])).decode()
         with self._keeping:
             self.bodies.append(body)
-        message = {"role": "assistant", "content": '{"interests": ["slow mornings", "quiet design"]}'}
-        choice = {"index": 0, "finish_reason": "stop", "message": message}
-        answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-        content = json.dumps(answer).encode()
-        handler.send_response(200)
-        handler.send_header("Content-Type", "application/json")
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
-        handler.wfile.write(content)
+        send(handler, 200, completion())
 
 
 def asked_of_server(views: Sequence[ItemView]) -> list[str]:
