@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from trialign.folders import reading
+from trialign.sharding import is_first, is_sharded, whole_state
 from trialign.tasks import TASKS
 from trialign.vocabulary import SidVocabulary
 
@@ -260,15 +261,21 @@ def make_backbone(
 
 
 def save_backbone(model: PreTrainedModel | PeftModel, vocabulary: SidVocabulary, folder: str | Path) -> Path:
-    """Write a model and its vocabulary to a folder; of a LoRA model only adapters and SID rows."""
+    """Write a model and its vocabulary to a folder; of a LoRA model only adapters and SID rows.
+
+    A model that was trained sharded must be saved by all processes together; the first one writes.
+    """
     folder = Path(folder)
+    weights = whole_state(model) if is_sharded(model) else None
+    if not is_first():
+        return folder
     vocabulary.save(folder)
     if isinstance(model, PeftModel):
         # The SID rows are saved as trained tokens; the full embedding would be many times larger.
-        model.save_pretrained(str(folder), save_embedding_layers=False)
+        model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=weights)
         base = model.peft_config["default"].base_model_name_or_path
     else:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=weights)
         base = None
     record = {"base": base, "attention": model.config._attn_implementation}
     (folder / _FILE).write_text(json.dumps(record), encoding="utf-8")

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trialign.folders import reading
+from trialign.sharding import part_like, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +78,8 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return copies of the trained weights on the CPU."""
-    return {name: parameter.detach().cpu().clone() for name, parameter in trainable(model).items()}
+    """Return copies of the trained weights on the CPU; where they are sharded, all processes must ask."""
+    return {name: whole(parameter) for name, parameter in trainable(model).items()}
 
 
 @torch.no_grad()
@@ -94,13 +95,13 @@ def set_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     if parameters.keys() != weights.keys():
         raise ValueError(f"the weights are of another model: {sorted(parameters.keys() ^ weights.keys())[:4]} differ")
     for name, parameter in parameters.items():
-        parameter.copy_(weights[name])
+        parameter.copy_(part_like(weights[name], parameter))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """Return copies of the optimizer's state as ``<kind>/<parameter>`` tensors."""
+    """Return copies of the optimizer's state as ``<kind>/<parameter>`` tensors; see `weights_of`."""
     return {
-        f"{kind}/{name}": tensor.detach().cpu().clone()
+        f"{kind}/{name}": whole(tensor)
         for name, parameter in trainable(model).items()
         for kind, tensor in optimizer.state.get(parameter, {}).items()
     }
@@ -113,5 +114,5 @@ def set_optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, te
         kind, name = key.split("/", 1)
         parameter = parameters[name]
         # The step count stays where PyTorch keeps it; moments live beside their parameter.
-        place = tensor.clone() if tensor.ndim == 0 else tensor.to(parameter.device, copy=True)
+        place = tensor.clone() if tensor.ndim == 0 else part_like(tensor, parameter)
         optimizer.state[parameter][kind] = place

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trialign.batches import Batch, answer_losses, check_output_layer
@@ -72,6 +72,31 @@ class PromptToAnswer:
         """Check that the model says which token its decoder starts with."""
         if model.config.decoder_start_token_id is None:
             raise ValueError(f"{type(model).__name__} has no decoder_start_token_id: set it in the model's config")
+
+
+class AnswerLoss(nn.Module):
+    """A model and its objective as one module: where its weights are sharded, its forward pass makes them whole.
+
+    Parameters
+    ----------
+    model
+        A causal language model or T5.
+
+    Raises
+    ------
+    ValueError
+        If the losses would be wrong for this model.
+    """
+
+    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective_of(model)
+        self.objective.check(model)
+
+    def forward(self, batch: Batch) -> Float[Tensor, " answers"]:
+        """Return the cross-entropy (nats) of every answer token: `Objective.losses`."""
+        return self.objective.losses(self.model, batch)
 
 
 def objective_of(model: PreTrainedModel | PeftModel) -> Objective:

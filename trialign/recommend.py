@@ -15,6 +15,7 @@ from trialign.backbone import load_backbone, save_backbone
 from trialign.decode import Beams, Strategy, Trie, beam_search, recall_of_exact, score_all
 from trialign.evaluate import ranking_metrics
 from trialign.folders import reading
+from trialign.sharding import is_first
 from trialign.sids import SemanticIds
 from trialign.split import Split
 from trialign.tasks import HistoryPrompt
@@ -192,10 +193,11 @@ class GenerativeRecommender:
         return pd.DataFrame(rows).set_index("search")
 
     def save(self, folder: str | Path) -> Path:
-        """Write model, vocabulary, SIDs and settings to a folder."""
+        """Write model, vocabulary, SIDs and settings to a folder; of several processes the first one writes."""
         folder = save_backbone(self.model, self.vocabulary, folder)
-        self.sids.save(folder / "sids")
-        (folder / _FILE).write_text(json.dumps({"max_history": self.max_history}), encoding="utf-8")
+        if is_first():
+            self.sids.save(folder / "sids")
+            (folder / _FILE).write_text(json.dumps({"max_history": self.max_history}), encoding="utf-8")
         return folder
 
     @classmethod

@@ -17,12 +17,13 @@ from transformers import PreTrainedModel
 
 from trialign.batches import COARSE, EXACT, draw, micro_batches
 from trialign.checkpoints import Checkpoint, set_optimizer_tensors, set_weights, trainable
-from trialign.objectives import objective_of
+from trialign.objectives import AnswerLoss
 from trialign.observers import Observer, Step, TensorBoardLog
 from trialign.optimizer import adamw, schedule
 from trialign.precision import autocast, resolve_precision
 from trialign.processes import Processes
 from trialign.progress import tqdm
+from trialign.sharding import gathered
 from trialign.tasks import Example, Multitask
 from trialign.training_state import TrainingState
 
@@ -40,7 +41,9 @@ class Trainer:
 
     Started by ``accelerate launch``, each process takes a share of every step's batches, and the gradients are summed:
     the steps are those of one process, only faster. Every process must make the same model and call `fit`. The first
-    one alone validates, writes and shows.
+    one alone validates, writes and shows. With ``--use_fsdp`` the processes share the weights as well. Each then
+    validates, with room for the whole model, and the model stays sharded after `fit`: every process must save it
+    (`save_backbone`, or a recommender's `save`), and what was saved is evaluated.
 
     Parameters
     ----------
@@ -166,9 +169,9 @@ class Trainer:
         self._check()
         self._processes = Processes()
         self._device = torch.device(self.device) if self.device else self._processes.device
-        self.model.to(self._device)  # type: ignore[arg-type]  # transformers wraps `to` without its types
-        self._objective = objective_of(self.model)
-        self._objective.check(self.model)
+        self._loss = AnswerLoss(self.model)
+        self._processes.shard(self._loss)  # before it is moved: a device needs to hold a part only
+        self._loss.to(self._device)
         self._optimizer = adamw(self.model, self.learning_rate, self.weight_decay)
         self._state = TrainingState()
         self._resume_or_begin()
@@ -206,7 +209,7 @@ class Trainer:
         rate = self.learning_rate * schedule(self._progress(), self.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        examples = draw(self._objective.examples(self.multitask, state.step), self.batch_tokens)
+        examples = draw(self._loss.objective.examples(self.multitask, state.step), self.batch_tokens)
         parameters = list(trainable(self.model).values())
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
@@ -232,14 +235,15 @@ class Trainer:
         tasks: list[str] = []
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            for number, batch in self._processes.share(batches):
+            for number, batch, factor in self._processes.share(batches):
                 # Dropout depends on the step and the batch alone, so neither a kill nor more processes change it.
                 torch.manual_seed(self.seed * 1_000_003 + self._state.step + 1_000_000_007 * number)
                 with autocast(self.precision_, self._device):
-                    losses = self._objective.losses(self.model, batch.to(self._device))
-                (losses.sum() / answers).backward()
-                found.append(losses.detach())
-                tasks.extend(batch.answer_tasks)
+                    losses = self._loss(batch.to(self._device))
+                (factor * losses.sum() / answers).backward()
+                if factor:
+                    found.append(losses.detach())
+                    tasks.extend(batch.answer_tasks)
         # Only here is an accelerator waited for.
         each = torch.cat(found).cpu().double().numpy() if found else np.empty(0)
         chosen = [np.asarray(tasks) == task.name for task in self.multitask.tasks]
@@ -284,15 +288,17 @@ class Trainer:
             self._validate(self.validate)
             state.seconds = self._clock()
         is_due = state.finished or state.step % self.checkpoint_every == 0
-        if self.checkpoint is not None and is_due and self._processes.is_main:
+        if self.checkpoint is not None and is_due and (self._processes.is_main or self._processes.shards):
             kept = {"settings": self._settings(), "precision": self.precision_}
-            state.snapshot(self.model, self._optimizer, kept).save(self.checkpoint)
+            snapshot = state.snapshot(self.model, self._optimizer, kept)  # of shared weights all have a part
+            if self._processes.is_main:
+                snapshot.save(self.checkpoint)
 
     def _validate(self, validate: Validate) -> None:
         self.model.eval()
         metrics: dict[str, float] = {}
-        if self._processes.is_main:
-            with torch.no_grad():
+        if self._processes.is_main or self._processes.shards:
+            with torch.no_grad(), gathered(self._loss):
                 metrics = {name: float(value) for name, value in validate(self.model).items()}
         metrics = self._processes.agreed(metrics)
         if self.metric not in metrics:
