@@ -2,14 +2,16 @@
 
 Semantic IDs: MiniLM of title, brand and categories, reduced to 64 half-whitened components, beside the co-occurrence
 vectors of the train histories (a quarter of the cosine); joint residual k-means with three levels of 512 codes, unique
-by reassignment. Model: a Qwen3 of 1.5 M parameters from scratch, trained on SIDSeq→SID alone, every position of a
-history in one pass.
+by reassignment; this several times over from different seeds, each time with tokens of its own. Model: a Qwen3 from
+scratch, trained on SIDSeq→SID alone, every position of a history in one pass. A training history is written in one of
+the tokenizations at a time, so the model meets it in several forms (MTGRec, SIGIR 2025, trains on several identifiers
+an item too); to recommend, the history is read in each, and the probabilities are averaged.
 """
 
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from jaxtyping import Float
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from trialign.backbone import scratch_backbone, scratch_t5, scratch_tokenizer
+from trialign.backbone import load_backbone, save_backbone, scratch_backbone, scratch_t5, scratch_tokenizer
 from trialign.catalogue import Catalogue
 from trialign.embed.cache import EmbeddingCache
 from trialign.embed.co_occurrence import co_occurrence_vectors
@@ -43,6 +45,7 @@ class Recipe:
     Chosen on the validation items of Amazon Beauty; benchmarks/README.md says what more passes would change.
     """
 
+    tokenizations: int = 3
     codebook_sizes: tuple[int, ...] = (512, 512, 512)
     text_dims: int = 64
     behaviour_dims: int = 64
@@ -90,20 +93,39 @@ def item_vectors(catalogue: Catalogue, split: Split, recipe: Recipe) -> Float[np
     return fuse(whiten(content, recipe.text_dims, 0.5), behaviour, known, recipe.behaviour_weight)
 
 
-def make_sids(catalogue: Catalogue, split: Split, recipe: Recipe, seed: int) -> SemanticIds:
-    """Return unique semantic IDs of the catalogue's items."""
+def make_sids(catalogue: Catalogue, split: Split, recipe: Recipe, seed: int) -> list[SemanticIds]:
+    """Return unique semantic IDs of the catalogue's items, once for each tokenization; no two have a code in common."""
     vectors = item_vectors(catalogue, split, recipe)
-    quantizer = JointResidualKMeans(recipe.codebook_sizes, seed=seed).fit(vectors)
     ids = list(catalogue.items["item_id"])
-    codes = quantizer.encode(vectors)
-    return resolve_collisions(codes, recipe.codebook_sizes, ids, "reassign", quantizer, vectors)
+    sizes = np.asarray(recipe.codebook_sizes)
+    tokenizations = []
+    for number in range(recipe.tokenizations):
+        quantizer = JointResidualKMeans(recipe.codebook_sizes, seed=seed + 1000 * number).fit(vectors)
+        codes = quantizer.encode(vectors)
+        sids = resolve_collisions(codes, recipe.codebook_sizes, ids, "reassign", quantizer, vectors)
+        own = tuple((sizes * recipe.tokenizations).tolist())
+        tokenizations.append(replace(sids, codes=sids.codes + number * sizes, codebook_sizes=own))
+    return tokenizations
+
+
+def side_by_side(tokenizations: Sequence[SemanticIds], split: Split) -> tuple[SemanticIds, Split]:
+    """Return all tokenizations as the items of one catalogue, and the train histories once in each."""
+    copies = range(len(tokenizations))
+    first = tokenizations[0]
+    ids = [f"{number}:{item}" for number in copies for item in first.item_ids]
+    codes = np.concatenate([sids.codes for sids in tokenizations])
+    sids = SemanticIds(ids, codes, first.codebook_sizes, first.levels)
+    train = [history + number * split.n_items for number in copies for history in split.train]
+    nobody = np.empty(0, dtype=np.int64)
+    users = [f"{number}:{user}" for number in copies for user in [*split.users, *split.excluded]]
+    return sids, Split([], train, nobody, nobody, len(ids), users)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained recommender, and the CPU seconds of its semantic IDs and its training with all validations."""
+    """A trained model with each tokenization; the CPU seconds of semantic IDs and training with all validations."""
 
-    recommender: GenerativeRecommender
+    recommenders: list[GenerativeRecommender]
     cpu_seconds: float
 
 
@@ -125,17 +147,25 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "training.json"
     if record.is_file():
-        return Trained(GenerativeRecommender.load(folder / "model"), json.loads(record.read_text())["cpu_seconds"])
+        model, vocabulary = load_backbone(folder / "model")
+        found = [SemanticIds.load(path) for path in sorted(folder.glob("sids-*"))]
+        recommenders = [
+            GenerativeRecommender(model, vocabulary, sids, max_history=recipe.max_history) for sids in found
+        ]
+        return Trained(recommenders, json.loads(record.read_text())["cpu_seconds"])
     started = time.process_time()
-    sids = make_sids(catalogue, split, recipe, seed)
-    vocabulary = SidVocabulary.add_to(scratch_tokenizer(["title"], vocab_size=300), recipe.codebook_sizes)
+    tokenizations = make_sids(catalogue, split, recipe, seed)
+    every, histories = side_by_side(tokenizations, split)
+    vocabulary = SidVocabulary.add_to(scratch_tokenizer(["title"], vocab_size=300), every.codebook_sizes)
     model = backbone(recipe)(vocabulary, seed)
-    titles = [""] * catalogue.n_items  # no task reads them
+    titles = [""] * len(every)  # no task reads them
     multitask = Multitask(
-        sids, vocabulary, titles, None, split,
+        every, vocabulary, titles, None, histories,
         tasks=["SIDSeq→SID"], drop_items=recipe.drop_items, max_history=recipe.max_history, seed=seed,
     )  # fmt: skip
-    recommender = GenerativeRecommender(model, vocabulary, sids, max_history=recipe.max_history)
+    recommenders = [
+        GenerativeRecommender(model, vocabulary, sids, max_history=recipe.max_history) for sids in tokenizations
+    ]
     steps = steps_of(multitask, recipe)
     trainer = Trainer(
         model,
@@ -146,55 +176,69 @@ def train(
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         seed=seed,
-        validate=recommender.validation(split, users=validated_users),
+        validate=recommenders[0].validation(split, users=validated_users),
         validate_every=-(-steps // 8),
         checkpoint=folder / "checkpoint",
         checkpoint_every=-(-steps // 24),
     )
     trainer.fit()
-    recommender.save(folder / "model")
+    save_backbone(model, vocabulary, folder / "model")
+    for number, sids in enumerate(tokenizations):
+        sids.save(folder / f"sids-{number}")
     trainer.validation_.to_csv(folder / "validation.csv", index=False)
     seconds = time.process_time() - started
     record.write_text(json.dumps({"cpu_seconds": seconds, "recipe": asdict(recipe), "steps": steps, "seed": seed}))
-    return Trained(recommender, seconds)
+    return Trained(recommenders, seconds)
 
 
 def steps_of(multitask: Multitask, recipe: Recipe) -> int:
     """Return the optimizer steps that go through the train histories as often as the recipe says."""
     sample = multitask.sample(2000)
     tokens = np.mean([len(example) for example in sample])
-    return round(recipe.passes * multitask.population_sizes()["SIDSeq→SID"] * tokens / recipe.batch_tokens)
+    histories = multitask.population_sizes()["SIDSeq→SID"] / recipe.tokenizations
+    return round(recipe.passes * histories * tokens / recipe.batch_tokens)
 
 
-class OneSearch:
-    """Ranks with one beam search for both rankings: seen items are left out of its list, which is longer than asked.
+class AveragedSearch:
+    """Ranks by the mean of the probabilities that an item has in the searches of all tokenizations.
+
+    An item that a search has not found counts as improbable there. Both rankings come from the same searches: seen
+    items are left out of their lists, which are longer than asked.
 
     Parameters
     ----------
-    recommender
-        The trained model.
+    recommenders
+        The trained model, with each tokenization.
     beams
-        Width of the search, and items of its list.
+        Width of every search, and items of its list.
     """
 
-    def __init__(self, recommender: GenerativeRecommender, beams: int = 30) -> None:
-        self.recommender = recommender
+    def __init__(self, recommenders: Sequence[GenerativeRecommender], beams: int = 30) -> None:
+        self.recommenders = recommenders
         self.beams = beams
         self._histories: Sequence[np.ndarray] = ()
-        self._found = np.empty((0, beams), dtype=np.int64)
+        self._found: list[np.ndarray] = []
 
     def __call__(self, histories: Sequence[np.ndarray], k: int, mask_seen: bool) -> np.ndarray:
         """Return the k most probable items of each user, int64 [users, k], -1 where there are fewer."""
         if histories is not self._histories:
-            self._found = self.recommender.recommend(histories, beams=self.beams, top_k=self.beams).items
+            searches = [each.recommend(histories, beams=self.beams, top_k=self.beams) for each in self.recommenders]
+            items = np.concatenate([search.items for search in searches], axis=1)
+            probabilities = np.exp(np.concatenate([search.log_probabilities for search in searches], axis=1))
+            self._found = [by_probability(*row) for row in zip(items, probabilities)]
             self._histories = histories
-        if not mask_seen:
-            return self._found[:, :k]
-        unseen = np.full((len(histories), k), -1)
+        lists = np.full((len(histories), k), -1)
         for user, (items, history) in enumerate(zip(self._found, histories)):
-            left = items[~np.isin(items, history)][:k]
-            unseen[user, : len(left)] = left
-        return unseen
+            left = items[~np.isin(items, history)][:k] if mask_seen else items[:k]
+            lists[user, : len(left)] = left
+        return lists
+
+
+def by_probability(items: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return the items, each once, by the sum of their probabilities; -1 is no item."""
+    there = items >= 0
+    distinct, place = np.unique(items[there], return_inverse=True)
+    return distinct[np.argsort(-np.bincount(place, probabilities[there]), kind="stable")]
 
 
 def parameters_of(model: PreTrainedModel | PeftModel) -> int:

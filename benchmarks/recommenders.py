@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from generative import Backbone, OneSearch, Recipe, parameters_of, qwen3, tiger, train
+from generative import AveragedSearch, Backbone, Recipe, parameters_of, qwen3, tiger, train
 
 from trialign.baselines import ItemKNN, Popularity, SASRec
 from trialign.catalogue import Catalogue
@@ -102,15 +102,14 @@ def sasrec(catalogue: Catalogue, split: Split, seed: int) -> Fitted:
     return Fitted(model.recommend, {**SASREC, "parameters": parameters})
 
 
-def generative(backbone: Callable[[Recipe], Backbone]) -> Callable[[Catalogue, Split, int], Fitted]:
+def generative(backbone: Callable[[Recipe], Backbone], recipe: Recipe) -> Callable[[Catalogue, Split, int], Fitted]:
     """Return the method that generates semantic IDs with such a backbone; a training that was killed goes on."""
 
     def fit(catalogue: Catalogue, split: Split, seed: int) -> Fitted:
-        recipe = Recipe()
-        folder = TRAININGS / catalogue.name / f"{backbone.__name__}-seed{seed}"
+        folder = TRAININGS / catalogue.name / f"{backbone.__name__}-{recipe.tokenizations}-seed{seed}"
         trained = train(catalogue, split, recipe, seed, folder, backbone=backbone)
-        settings = {**asdict(recipe), "parameters": parameters_of(trained.recommender.model)}
-        return Fitted(OneSearch(trained.recommender), settings, cpu_seconds=trained.cpu_seconds)
+        settings = {**asdict(recipe), "parameters": parameters_of(trained.recommenders[0].model)}
+        return Fitted(AveragedSearch(trained.recommenders), settings, cpu_seconds=trained.cpu_seconds)
 
     return fit
 
@@ -119,8 +118,9 @@ METHODS: dict[str, Callable[[Catalogue, Split, int], Fitted]] = {
     "popularity": popularity,
     "item-knn": item_knn,
     "sasrec": sasrec,
-    "trialign": generative(qwen3),
-    "tiger": generative(tiger),
+    "trialign": generative(qwen3, Recipe()),
+    "trialign-one": generative(qwen3, Recipe(tokenizations=1)),
+    "tiger": generative(tiger, Recipe(tokenizations=1)),
 }
 
 

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
+from safetensors.torch import load_file
 
 from trialign.embed import embedder, enriched_text, fusion
 from trialign.embed.fusion import FusedEmbedder, fuse, whiten
@@ -16,7 +18,7 @@ from trialign.embed.gme import GmeEmbedder
 from trialign.embed.image import image_features, open_image
 from trialign.embed.text import TextEmbedder, unit_rows
 from trialign.embed.towers import TowersEmbedder
-from trialign.models import efficientnet
+from trialign.models import efficientnet, minilm_folder
 
 
 class Shop:
@@ -205,6 +207,16 @@ def test_text_embedding_equals_sentence_transformers_own():
 
 def test_no_texts_give_no_rows():
     assert TextEmbedder().embed([], progress=False).shape == (0, 384)
+
+
+def test_weights_of_a_text_model_come_from_safetensors_alone(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(minilm_folder(), folder)
+    weights = folder / "model.safetensors"
+    torch.save(load_file(weights), folder / "pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(OSError, match="safetensors"):
+        TextEmbedder(str(folder)).embed(["a mug"], progress=False)
 
 
 def test_the_default_sees_text_and_image(pictures):

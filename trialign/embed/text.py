@@ -38,7 +38,12 @@ class TextEmbedder:
         """The loaded model; loading takes a second, so an embedder keeps it."""
         from sentence_transformers import SentenceTransformer
 
-        return SentenceTransformer(self.model or str(minilm_folder()), device="cpu", trust_remote_code=False)
+        return SentenceTransformer(
+            self.model or str(minilm_folder()),
+            device="cpu",
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+        )
 
     @property
     def name(self) -> str:
