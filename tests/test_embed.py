@@ -198,8 +198,6 @@ def test_text_embedding_puts_like_by_like_in_any_order():
 def test_text_embedding_equals_sentence_transformers_own():
     from sentence_transformers import SentenceTransformer
 
-    from trialign.models import minilm_folder
-
     texts = ["a red coffee mug", "boots"]
     reference = SentenceTransformer(str(minilm_folder()), device="cpu").encode(texts)
     np.testing.assert_allclose(TextEmbedder().embed(texts, progress=False), reference, atol=1e-5)
