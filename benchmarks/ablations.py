@@ -3,7 +3,7 @@
     python benchmarks/ablations.py --dataset atelier
     python benchmarks/ablations.py --dataset atelier --seeds 3 4
     python benchmarks/ablations.py --dataset atelier --questions noise sids --steps 100 --out /tmp/ablations
-    python benchmarks/ablations.py --dataset movielens-posters --steps 1500 --seeds 0 1 2
+    python benchmarks/ablations.py --dataset movielens-posters --steps 1500 --questions components sids claims
 
 One JSON file a variant and seed (see `trialign.ablations`); runs that are recorded are skipped, so a killed command
 goes on where it was. Notebook 07 reads the files. Captions and interests are those recorded for the data set
@@ -11,10 +11,11 @@ goes on where it was. Notebook 07 reads the files. Captions and interests are th
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from trialign import describe
-from trialign.ablations import QUESTIONS, Results, Settings, Study, conclusion, distinct
+from trialign.ablations import CLAIMS, QUESTIONS, Results, Settings, Study, Variant, conclusion, distinct
 from trialign.datasets import load
 from trialign.describe import DescriptionCache
 from trialign.profiles import profile_parameters
@@ -42,12 +43,22 @@ def settings_of(dataset: str, steps: int) -> Settings:
     return Settings(steps=steps, embedder=chosen["embedder"], codebook_sizes=tuple(sizes))
 
 
+def variants_of(questions: Sequence[str]) -> list[Variant]:
+    """Return the variants that questions need, each once; "claims" needs those that the verdict is made of."""
+    claims = CLAIMS if "claims" in questions else ()
+    compared = [variant for claim in claims for variant in (claim.variant, claim.baseline)]
+    return list(dict.fromkeys([*distinct(name for name in questions if name != "claims"), *compared]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="atelier", help="a name of `trialign data list`, or a folder")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--questions", nargs="+", default=list(QUESTIONS), choices=list(QUESTIONS), metavar="QUESTION",
-                        help=f"any of: {'; '.join(QUESTIONS)} (default: all)")  # fmt: skip
+    asked = f"any of: {'; '.join(QUESTIONS)}; claims, what the verdict is made of (default: all)"
+    names = [*QUESTIONS, "claims"]
+    parser.add_argument(
+        "--questions", nargs="+", default=list(QUESTIONS), choices=names, metavar="QUESTION", help=asked
+    )
     parser.add_argument("--steps", type=int, default=Settings().steps, help="of the full model (default: %(default)s)")
     parser.add_argument("--captioner", help="as in notebook 02 (default: recorded:DATASET)")
     parser.add_argument("--miner", help="as in notebook 03 (default: recorded:DATASET)")
@@ -58,7 +69,7 @@ def main() -> None:
     study = make_study(
         given.dataset, given.captioner or recorded, given.miner or recorded, settings_of(given.dataset, given.steps)
     )
-    runs = [(seed, variant) for seed in given.seeds for variant in distinct(given.questions)]
+    runs = [(seed, variant) for seed in given.seeds for variant in variants_of(given.questions)]
     for seed, variant in tqdm(runs, desc="ablations", unit="run"):
         record = study.record(variant, seed, out)
         score, seconds = record.per_user().mean(), record.cpu_seconds
