@@ -1,17 +1,23 @@
-"""The generative recommender of RESULTS.md: from a catalogue's texts and train histories to a trained model.
+"""The generative recommender of RESULTS.md: from a catalogue's texts and train histories to trained models.
 
 Semantic IDs: MiniLM of title, brand and categories, reduced to 64 half-whitened components, beside the co-occurrence
 vectors of the train histories (a quarter of the cosine); joint residual k-means with three levels of 512 codes, unique
-by reassignment; this several times over from different seeds, each time with tokens of its own. Model: a Qwen3 from
-scratch, trained on SIDSeq→SID alone, every position of a history in one pass. A training history is written in one of
-the tokenizations at a time, so the model meets it in several forms (MTGRec, SIGIR 2025, trains on several identifiers
-an item too); to recommend, the history is read in each, and the probabilities are averaged.
+by reassignment. Model: a Qwen3 of 1.5 M parameters from scratch, trained on SIDSeq→SID alone, every position of a
+history in one pass. All of it is made several times over, from different seeds: every member of the ensemble has its
+own semantic IDs, and an item's probability is the mean of what the members give it.
+
+Members don't depend on each other. To train them side by side, one on each core, give each its own process:
+
+    python benchmarks/generative.py --dataset amazon-beauty --seed 0 --member 0 &
+    python benchmarks/generative.py --dataset amazon-beauty --seed 0 --member 1 &
+    wait; python benchmarks/recommenders.py --dataset amazon-beauty --method trialign --seed 0
 """
 
+import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +25,9 @@ from jaxtyping import Float
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from trialign.backbone import load_backbone, save_backbone, scratch_backbone, scratch_t5, scratch_tokenizer
+from trialign.backbone import scratch_backbone, scratch_t5, scratch_tokenizer
 from trialign.catalogue import Catalogue
+from trialign.datasets import load
 from trialign.embed.cache import EmbeddingCache
 from trialign.embed.co_occurrence import co_occurrence_vectors
 from trialign.embed.fusion import fuse, whiten
@@ -28,10 +35,12 @@ from trialign.embed.text import TextEmbedder
 from trialign.models import cache_folder
 from trialign.recommend import GenerativeRecommender
 from trialign.sids import JointResidualKMeans, SemanticIds, resolve_collisions
-from trialign.split import Split
+from trialign.split import Split, leave_one_out
 from trialign.tasks import Multitask
 from trialign.train import Trainer
 from trialign.vocabulary import SidVocabulary
+
+TRAININGS = Path(__file__).parents[1] / "runs" / "benchmarks"
 
 TEXT_COLUMNS = ("title", "brand", "category")
 
@@ -45,7 +54,7 @@ class Recipe:
     Chosen on the validation items of Amazon Beauty; benchmarks/README.md says what more passes would change.
     """
 
-    tokenizations: int = 3
+    members: int = 2
     codebook_sizes: tuple[int, ...] = (512, 512, 512)
     text_dims: int = 64
     behaviour_dims: int = 64
@@ -93,40 +102,32 @@ def item_vectors(catalogue: Catalogue, split: Split, recipe: Recipe) -> Float[np
     return fuse(whiten(content, recipe.text_dims, 0.5), behaviour, known, recipe.behaviour_weight)
 
 
-def make_sids(catalogue: Catalogue, split: Split, recipe: Recipe, seed: int) -> list[SemanticIds]:
-    """Return unique semantic IDs of the catalogue's items, once for each tokenization; no two have a code in common."""
+def make_sids(catalogue: Catalogue, split: Split, recipe: Recipe, seed: int) -> SemanticIds:
+    """Return unique semantic IDs of the catalogue's items."""
     vectors = item_vectors(catalogue, split, recipe)
+    quantizer = JointResidualKMeans(recipe.codebook_sizes, seed=seed).fit(vectors)
     ids = list(catalogue.items["item_id"])
-    sizes = np.asarray(recipe.codebook_sizes)
-    tokenizations = []
-    for number in range(recipe.tokenizations):
-        quantizer = JointResidualKMeans(recipe.codebook_sizes, seed=seed + 1000 * number).fit(vectors)
-        codes = quantizer.encode(vectors)
-        sids = resolve_collisions(codes, recipe.codebook_sizes, ids, "reassign", quantizer, vectors)
-        own = tuple((sizes * recipe.tokenizations).tolist())
-        tokenizations.append(replace(sids, codes=sids.codes + number * sizes, codebook_sizes=own))
-    return tokenizations
-
-
-def side_by_side(tokenizations: Sequence[SemanticIds], split: Split) -> tuple[SemanticIds, Split]:
-    """Return all tokenizations as the items of one catalogue, and the train histories once in each."""
-    copies = range(len(tokenizations))
-    first = tokenizations[0]
-    ids = [f"{number}:{item}" for number in copies for item in first.item_ids]
-    codes = np.concatenate([sids.codes for sids in tokenizations])
-    sids = SemanticIds(ids, codes, first.codebook_sizes, first.levels)
-    train = [history + number * split.n_items for number in copies for history in split.train]
-    nobody = np.empty(0, dtype=np.int64)
-    users = [f"{number}:{user}" for number in copies for user in [*split.users, *split.excluded]]
-    return sids, Split([], train, nobody, nobody, len(ids), users)
+    codes = quantizer.encode(vectors)
+    return resolve_collisions(codes, recipe.codebook_sizes, ids, "reassign", quantizer, vectors)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model with each tokenization; the CPU seconds of semantic IDs and training with all validations."""
+    """A trained recommender, and the CPU seconds of its semantic IDs and its training with all validations."""
 
-    recommenders: list[GenerativeRecommender]
+    recommender: GenerativeRecommender
     cpu_seconds: float
+
+
+def train_member(
+    catalogue: Catalogue, split: Split, recipe: Recipe, backbone: Callable[[Recipe], Backbone], seed: int, member: int
+) -> Trained:
+    """Train a member of an ensemble, in its own folder under ``runs/``; see `train`.
+
+    Members of one ensemble, and of ensembles with other seeds below 1000, have different seeds.
+    """
+    folder = TRAININGS / catalogue.name / f"{backbone.__name__}-seed{seed}-member{member}"
+    return train(catalogue, split, recipe, seed + 1000 * member, folder, backbone=backbone)
 
 
 def train(
@@ -147,25 +148,17 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "training.json"
     if record.is_file():
-        model, vocabulary = load_backbone(folder / "model")
-        found = [SemanticIds.load(path) for path in sorted(folder.glob("sids-*"))]
-        recommenders = [
-            GenerativeRecommender(model, vocabulary, sids, max_history=recipe.max_history) for sids in found
-        ]
-        return Trained(recommenders, json.loads(record.read_text())["cpu_seconds"])
+        return Trained(GenerativeRecommender.load(folder / "model"), json.loads(record.read_text())["cpu_seconds"])
     started = time.process_time()
-    tokenizations = make_sids(catalogue, split, recipe, seed)
-    every, histories = side_by_side(tokenizations, split)
-    vocabulary = SidVocabulary.add_to(scratch_tokenizer(["title"], vocab_size=300), every.codebook_sizes)
+    sids = make_sids(catalogue, split, recipe, seed)
+    vocabulary = SidVocabulary.add_to(scratch_tokenizer(["title"], vocab_size=300), recipe.codebook_sizes)
     model = backbone(recipe)(vocabulary, seed)
-    titles = [""] * len(every)  # no task reads them
+    titles = [""] * catalogue.n_items  # no task reads them
     multitask = Multitask(
-        every, vocabulary, titles, None, histories,
+        sids, vocabulary, titles, None, split,
         tasks=["SIDSeq→SID"], drop_items=recipe.drop_items, max_history=recipe.max_history, seed=seed,
     )  # fmt: skip
-    recommenders = [
-        GenerativeRecommender(model, vocabulary, sids, max_history=recipe.max_history) for sids in tokenizations
-    ]
+    recommender = GenerativeRecommender(model, vocabulary, sids, max_history=recipe.max_history)
     steps = steps_of(multitask, recipe)
     trainer = Trainer(
         model,
@@ -176,31 +169,28 @@ def train(
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         seed=seed,
-        validate=recommenders[0].validation(split, users=validated_users),
+        validate=recommender.validation(split, users=validated_users),
         validate_every=-(-steps // 8),
         checkpoint=folder / "checkpoint",
         checkpoint_every=-(-steps // 24),
     )
     trainer.fit()
-    save_backbone(model, vocabulary, folder / "model")
-    for number, sids in enumerate(tokenizations):
-        sids.save(folder / f"sids-{number}")
+    recommender.save(folder / "model")
     trainer.validation_.to_csv(folder / "validation.csv", index=False)
     seconds = time.process_time() - started
     record.write_text(json.dumps({"cpu_seconds": seconds, "recipe": asdict(recipe), "steps": steps, "seed": seed}))
-    return Trained(recommenders, seconds)
+    return Trained(recommender, seconds)
 
 
 def steps_of(multitask: Multitask, recipe: Recipe) -> int:
     """Return the optimizer steps that go through the train histories as often as the recipe says."""
     sample = multitask.sample(2000)
     tokens = np.mean([len(example) for example in sample])
-    histories = multitask.population_sizes()["SIDSeq→SID"] / recipe.tokenizations
-    return round(recipe.passes * histories * tokens / recipe.batch_tokens)
+    return round(recipe.passes * multitask.population_sizes()["SIDSeq→SID"] * tokens / recipe.batch_tokens)
 
 
 class AveragedSearch:
-    """Ranks by the mean of the probabilities that an item has in the searches of all tokenizations.
+    """Ranks by the mean of the probabilities that an item has in the searches of all members.
 
     An item that a search has not found counts as improbable there. Both rankings come from the same searches: seen
     items are left out of their lists, which are longer than asked.
@@ -208,7 +198,7 @@ class AveragedSearch:
     Parameters
     ----------
     recommenders
-        The trained model, with each tokenization.
+        The members.
     beams
         Width of every search, and items of its list.
     """
@@ -244,3 +234,18 @@ def by_probability(items: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 def parameters_of(model: PreTrainedModel | PeftModel) -> int:
     """Return the number of the model's weights."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="amazon-beauty", help="name or folder of a catalogue (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the ensemble (%(default)s)")
+    parser.add_argument("--member", type=int, required=True, help="which one is trained, from 0")
+    given = parser.parse_args()
+    catalogue = load(given.dataset)
+    trained = train_member(catalogue, leave_one_out(catalogue), Recipe(), qwen3, given.seed, given.member)
+    print(f"{trained.cpu_seconds:.0f} CPU s")
+
+
+if __name__ == "__main__":
+    main()

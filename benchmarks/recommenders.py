@@ -15,23 +15,26 @@ import argparse
 import json
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from generative import AveragedSearch, Backbone, Recipe, parameters_of, qwen3, tiger, train
+from generative import AveragedSearch, Backbone, Recipe, parameters_of, qwen3, tiger, train_member
+from scipy.special import softmax
 
-from trialign.baselines import ItemKNN, Popularity, SASRec
+from trialign.baselines import ItemKNN, Popularity, SASRec, top_items
 from trialign.catalogue import Catalogue
 from trialign.datasets import load
 from trialign.results import RANKINGS, Recommend, Record, figures, target_ranks, write_record
 from trialign.split import Split, leave_one_out
 
 RESULTS = Path(__file__).with_name("results")
-TRAININGS = Path(__file__).parents[1] / "runs" / "benchmarks"
+
+#: Users scored together: every item has a score for each.
+USERS = 512
 
 #: Item pairs that fewer users have in common say nothing of an order.
 PAIR_USERS = 5
@@ -94,22 +97,45 @@ SASREC: dict[str, Any] = {
 
 
 def sasrec(catalogue: Catalogue, split: Split, seed: int) -> Fitted:
+    model = _fitted_sasrec(split, seed)
+    return Fitted(model.recommend, {**SASREC, "parameters": _weights(model)})
+
+
+def sasrec_two(catalogue: Catalogue, split: Split, seed: int) -> Fitted:
+    """Average the probabilities of two models: what an ensemble gains, whatever its members are."""
+    members = [_fitted_sasrec(split, seed + 1000 * member) for member in range(2)]
+
+    def recommend(histories: Sequence[np.ndarray], k: int, mask_seen: bool) -> np.ndarray:
+        lists = []
+        for first in range(0, len(histories), USERS):
+            some = histories[first : first + USERS]
+            probabilities = np.mean([softmax(member.scores(some), axis=1) for member in members], axis=0)
+            lists.append(top_items(probabilities, k, some, mask_seen))
+        return np.concatenate(lists)
+
+    return Fitted(recommend, {**SASREC, "members": len(members), "parameters": sum(map(_weights, members))})
+
+
+def _fitted_sasrec(split: Split, seed: int) -> SASRec:
     settings = {name: value for name, value in SASREC.items() if name != "passes"}
     positions = sum(max(len(history) - 1, 0) for history in split.train)
     steps = SASREC["passes"] * positions // SASREC["batch_positions"]
-    model = SASRec(**settings, steps=steps, evaluate_every=steps // 4, seed=seed).fit(split)
-    parameters = sum(weight.numel() for weight in model.model_.parameters())
-    return Fitted(model.recommend, {**SASREC, "parameters": parameters})
+    return SASRec(**settings, steps=steps, evaluate_every=steps // 4, seed=seed).fit(split)
+
+
+def _weights(model: SASRec) -> int:
+    return sum(weight.numel() for weight in model.model_.parameters())
 
 
 def generative(backbone: Callable[[Recipe], Backbone], recipe: Recipe) -> Callable[[Catalogue, Split, int], Fitted]:
-    """Return the method that generates semantic IDs with such a backbone; a training that was killed goes on."""
+    """Return the method that generates semantic IDs with such a backbone; trainings that were killed go on."""
 
     def fit(catalogue: Catalogue, split: Split, seed: int) -> Fitted:
-        folder = TRAININGS / catalogue.name / f"{backbone.__name__}-{recipe.tokenizations}-seed{seed}"
-        trained = train(catalogue, split, recipe, seed, folder, backbone=backbone)
-        settings = {**asdict(recipe), "parameters": parameters_of(trained.recommenders[0].model)}
-        return Fitted(AveragedSearch(trained.recommenders), settings, cpu_seconds=trained.cpu_seconds)
+        trained = [train_member(catalogue, split, recipe, backbone, seed, member) for member in range(recipe.members)]
+        recommenders = [each.recommender for each in trained]
+        parameters = sum(parameters_of(each.model) for each in recommenders)
+        seconds = sum(each.cpu_seconds for each in trained)
+        return Fitted(AveragedSearch(recommenders), {**asdict(recipe), "parameters": parameters}, cpu_seconds=seconds)
 
     return fit
 
@@ -118,9 +144,10 @@ METHODS: dict[str, Callable[[Catalogue, Split, int], Fitted]] = {
     "popularity": popularity,
     "item-knn": item_knn,
     "sasrec": sasrec,
+    "sasrec-two": sasrec_two,
     "trialign": generative(qwen3, Recipe()),
-    "trialign-one": generative(qwen3, Recipe(tokenizations=1)),
-    "tiger": generative(tiger, Recipe(tokenizations=1)),
+    "trialign-one": generative(qwen3, Recipe(members=1)),
+    "tiger": generative(tiger, Recipe(members=1)),
 }
 
 

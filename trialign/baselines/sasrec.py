@@ -174,10 +174,11 @@ class SASRec:
         parts = [np.empty((0, k), dtype=np.int64)]
         for first in range(0, len(histories), ROWS):
             some = histories[first : first + ROWS]
-            parts.append(top_items(self._scores(some), k, some, mask_seen))
+            parts.append(top_items(self.scores(some), k, some, mask_seen))
         return np.concatenate(parts)
 
-    def _scores(self, histories: Sequence[np.ndarray]) -> Float[np.ndarray, "users items"]:
+    def scores(self, histories: Sequence[Int[np.ndarray, " history"]]) -> Float[np.ndarray, "users items"]:
+        """Return the logit of every item as the next one after each history, float32; see `recommend`."""
         rows, lengths = _right_padded([history[-self.max_history :] for history in histories])
         self.model_.eval()
         with torch.inference_mode():
