@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: The method whose masking is told, and those that every other one is compared with.
 REFERENCE = "sasrec"
-COMPARED = (REFERENCE, "item-knn")
+COMPARED = (REFERENCE, "sasrec-two", "item-knn")
 
 INTRODUCTION = """\
 # Results
