@@ -142,13 +142,20 @@ def train(
 ) -> Trained:
     """Train by the recipe, or go on where a killed run was; a finished one in `folder` is loaded.
 
+    Raises a ValueError if what is finished there was trained by another recipe.
+
     The CPU seconds of a run that was killed and went on are those since its last start, and those before that start
     up to the last checkpoint.
     """
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "training.json"
+    # Which other members there are is no matter of one member's training.
+    settings = json.loads(json.dumps({**asdict(recipe), "members": None}))
     if record.is_file():
-        return Trained(GenerativeRecommender.load(folder / "model"), json.loads(record.read_text())["cpu_seconds"])
+        found = json.loads(record.read_text())
+        if {**found["recipe"], "members": None} != settings:
+            raise ValueError(f"{folder} was trained by another recipe, {found['recipe']}; remove it to train anew")
+        return Trained(GenerativeRecommender.load(folder / "model"), found["cpu_seconds"])
     started = time.process_time()
     sids = make_sids(catalogue, split, recipe, seed)
     vocabulary = SidVocabulary.add_to(scratch_tokenizer(["title"], vocab_size=300), recipe.codebook_sizes)
@@ -178,7 +185,7 @@ def train(
     recommender.save(folder / "model")
     trainer.validation_.to_csv(folder / "validation.csv", index=False)
     seconds = time.process_time() - started
-    record.write_text(json.dumps({"cpu_seconds": seconds, "recipe": asdict(recipe), "steps": steps, "seed": seed}))
+    record.write_text(json.dumps({"cpu_seconds": seconds, "recipe": settings, "steps": steps, "seed": seed}))
     return Trained(recommender, seconds)
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -70,3 +71,5 @@ def test_members_have_semantic_ids_of_their_own_and_finished_ones_are_loaded(cat
     ]
     np.testing.assert_array_equal(*lists)
     assert (lists[0] >= 0).all()
+    with pytest.raises(ValueError, match="another recipe"):
+        generative.train_member(catalogue, split, replace(SMALL, passes=3), generative.qwen3, 0, 1)
