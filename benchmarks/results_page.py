@@ -41,7 +41,8 @@ NOTES = """\
 - Other rows are copied, not run: another tuning, other code, perhaps another reading of the protocol. Where it is not
   known whether seen items were masked, neither of our two rows is the counterpart for sure; look at both.
 - One machine without GPU, one thread: CPU seconds are for comparison within this page. They cover fitting and, where a
-  method chooses its settings by itself, that choice too; memory is the whole process's, evaluation included.
+  method chooses its settings by itself, that choice too; memory is the whole process's, evaluation included,
+  and for `trialign`, whose models were trained by two processes of their own, that of the evaluation alone.
 - `trialign` is two models, each with semantic IDs of its own, whose probabilities are averaged; `trialign-one` is one
   of them. Averaging pays whatever is averaged: the counterpart of the first is `sasrec-two`, of the second `sasrec`.
 - Settings of trained models were sought on Amazon Beauty, a few of them, and are used unchanged elsewhere.

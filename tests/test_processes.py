@@ -15,16 +15,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from training_examples import small_multitask
+from typer.testing import CliRunner
 
 from trialign.backbone import hub_backbone, load_backbone, save_backbone, scratch_backbone, scratch_t5
 from trialign.batches import answer_losses, collate
 from trialign.checkpoints import Checkpoint, weights_of
+from trialign.cli import app
 from trialign.datasets import load
 from trialign.objectives import PromptToAnswer
 from trialign.processes import Processes
 from trialign.recommend import GenerativeRecommender
 from trialign.sharding import is_sharded
-from trialign.sids import SemanticIds
 from trialign.train import Trainer
 
 BACKBONES = {
@@ -93,10 +94,10 @@ def train_both(folder):
         train_and_save(backbone, folder / backbone)
 
 
-def assert_same_training(one, two, names="01"):
+def assert_same_training(one, two):
     """Compare losses, validations and weights of two processes with those of one."""
     weights = load_file(one / "weights-0.safetensors")
-    for rank in names:
+    for rank in "01":
         for table in ("losses", "validation"):
             files = two / f"{table}-{rank}.parquet", one / f"{table}-0.parquet"
             tables = [pd.read_parquet(file).drop(columns="seconds", errors="ignore") for file in files]
@@ -171,16 +172,28 @@ def test_processes_that_share_the_weights_of_adapters_go_on_from_the_checkpoint_
     assert_same_training(one, two)
 
 
-def test_the_program_of_the_readme_trains_sharded_and_saves_a_recommender(tmp_path, request):
+def test_the_program_of_the_readme_trains_sharded_and_saves_a_recommender(tmp_path, request, monkeypatch):
     readme = (request.config.rootpath / "README.md").read_text("utf-8")
     program = readme.split("```python\n# train.py\n")[1].split("```")[0]
     for written, small in {"my_catalogue": "atelier", "Qwen/Qwen3-8B": "scratch", "steps=2000": "steps=2"}.items():
         assert written in program
         program = program.replace(written, small)
-    catalogue = load("atelier")
-    codes = np.stack(np.unravel_index(np.arange(catalogue.n_items), (8, 8, 8)), axis=1)
-    ids = list(catalogue.items["item_id"])
-    SemanticIds(ids, codes, (8, 8, 8), 3).save(tmp_path / "sids" / "mine")
+    items = load("atelier").items["item_id"]
+    np.save(tmp_path / "vectors.npy", np.random.default_rng(0).normal(size=(len(items), 8)).astype(np.float32))
+    (tmp_path / "ids.txt").write_text("\n".join(items), encoding="utf-8")
+    made = [
+        "tokenize",
+        "--embeddings",
+        "vectors.npy",
+        "--item-ids",
+        "ids.txt",
+        "--out",
+        "sids/mine",
+        "--quantizer",
+        "ResidualKMeans",
+    ]
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(app, [*made, "--codebook-sizes", "[8, 8, 8]"]).exit_code == 0
     run_in_two(program, tmp_path, *SHARDED)
     found = GenerativeRecommender.load(tmp_path / "model").recommend([np.array([0, 1])], top_k=5, progress=False)
     assert (found.items >= 0).all()
