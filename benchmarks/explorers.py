@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from trialign.backbone import scratch_backbone, scratch_tokenizer
 from trialign.catalogue import Catalogue
 from trialign.datasets import load
 from trialign.explore.beams import explore_beams
@@ -28,6 +27,7 @@ from trialign.explore.map_points import principal_layout
 from trialign.explore.sids import explore_sids
 from trialign.provenance import versions
 from trialign.recommend import GenerativeRecommender
+from trialign.scratch import scratch_qwen3, scratch_tokenizer
 from trialign.sids import ResidualKMeans, SemanticIds, resolve_collisions
 from trialign.split import leave_one_out
 from trialign.vocabulary import SidVocabulary
@@ -74,7 +74,7 @@ def measure(items: int) -> list[dict[str, object]]:
     quantizer = ResidualKMeans(codebook_sizes=_SIZES, seed=0).fit(vectors)
     sids = resolve_collisions(quantizer.encode(vectors), _SIZES, ids, "suffix", quantizer, vectors)
     vocabulary = SidVocabulary.add_to(scratch_tokenizer(["title"], vocab_size=300), sids.codebook_sizes)
-    recommender = GenerativeRecommender(scratch_backbone(vocabulary, hidden=128, layers=2), vocabulary, sids)
+    recommender = GenerativeRecommender(scratch_qwen3(vocabulary, hidden=128, layers=2), vocabulary, sids)
     captions = dict(zip(ids, catalogue.titles))
     tags = {item: ["slow mornings", "quiet design"] for item in ids}
     layouts = {"embedding": principal_layout(vectors), "other": principal_layout(vectors[:, :32])}

@@ -25,7 +25,6 @@ from jaxtyping import Float
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from trialign.backbone import scratch_backbone, scratch_t5, scratch_tokenizer
 from trialign.catalogue import Catalogue
 from trialign.datasets import load
 from trialign.embed.cache import EmbeddingCache
@@ -34,6 +33,7 @@ from trialign.embed.fusion import fuse, whiten
 from trialign.embed.text import TextEmbedder
 from trialign.models import cache_folder
 from trialign.recommend import GenerativeRecommender
+from trialign.scratch import scratch_qwen3, scratch_t5, scratch_tokenizer
 from trialign.sids import JointResidualKMeans, SemanticIds, resolve_collisions
 from trialign.split import Split, leave_one_out
 from trialign.tasks import Multitask
@@ -74,7 +74,7 @@ class Recipe:
 
 def qwen3(recipe: Recipe) -> Backbone:
     """Return what makes the recipe's Qwen3."""
-    return lambda vocabulary, seed: scratch_backbone(
+    return lambda vocabulary, seed: scratch_qwen3(
         vocabulary,
         hidden=recipe.hidden,
         layers=recipe.layers,

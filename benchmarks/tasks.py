@@ -25,7 +25,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from trialign.backbone import scratch_backbone, scratch_tokenizer
 from trialign.baselines import Popularity
 from trialign.catalogue import Catalogue
 from trialign.datasets import load
@@ -36,6 +35,7 @@ from trialign.embed.text import TextEmbedder
 from trialign.evaluate import ranking_metrics, summarize
 from trialign.models import cache_folder
 from trialign.recommend import GenerativeRecommender
+from trialign.scratch import scratch_qwen3, scratch_tokenizer
 from trialign.sids import JointResidualKMeans, SemanticIds, resolve_collisions
 from trialign.split import Split, leave_one_out
 from trialign.task_quality import task_quality
@@ -69,7 +69,7 @@ def train(
     vocabulary = SidVocabulary.add_to(
         scratch_tokenizer([*catalogue.titles, *captions.values()], vocab_size=2048), sids.codebook_sizes
     )
-    model = scratch_backbone(
+    model = scratch_qwen3(
         vocabulary, hidden=given.hidden, layers=given.layers, dropout=0.1, attention_dropout=0.0, seed=given.seed
     )
     drawn = np.random.default_rng(given.seed).permutation(catalogue.n_items)

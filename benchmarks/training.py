@@ -13,12 +13,14 @@ whole histories
 ours
     `trialign.train.Trainer`: whole histories in batches of similar length, the output layer at answers only; 4096
     tokens a step. At the baseline's size with four codes an item as the baseline has (three and a suffix), then with
-    three codes, as the project has them (all different by reassignment), at 4.6, 2 and 1 million parameters.
+    three codes, as the project has them (all different by reassignment), at 4.6, 2 and 1 million parameters; of
+    Qwen3's shape, and of GPT-2's with ReLU layers.
 
 Histories are the train histories of Amazon Beauty, codes are drawn: what is learnt does not change the speed. Each
 recipe is warmed up; all take their turns, round after round, and medians over all steps are compared. The seconds are
 the process's CPU seconds of whole steps, the making of examples and batches included. `cpu_seconds_per_epoch` is what
-it takes to supervise every train target once, and `ratio` is the speed over the baseline's of the same precision.
+it takes to supervise every train target once, `ratio` is the speed over the baseline's of the same precision, and
+`ratio_to_fp32` over the baseline's in fp32, in which it is published.
 """
 
 import argparse
@@ -26,6 +28,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,12 +39,12 @@ import torch
 from jaxtyping import Int
 from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 
-from trialign.backbone import scratch_backbone, scratch_tokenizer
 from trialign.datasets import load
 from trialign.histories import Histories
 from trialign.observers import Step
 from trialign.precision import Precision, autocast
 from trialign.progress import tqdm
+from trialign.scratch import scratch_gpt2, scratch_qwen3, scratch_tokenizer
 from trialign.sids import SemanticIds
 from trialign.split import Split, leave_one_out
 from trialign.tasks import IGNORED, Multitask
@@ -54,8 +57,14 @@ CODES = 256
 PAD = 0
 CPU = torch.device("cpu")
 
-#: Width, layers and heads of decoders by their parameters, in millions.
+#: Width, layers and heads of decoders by their parameters, in millions (of GPT-2's shape, a tenth fewer).
 SHAPES = {"4.6 M": (256, 5, 4), "2 M": (256, 2, 4), "1 M": (128, 4, 4)}
+
+#: Decoders from scratch by the name of their shape.
+DECODERS: dict[str, Callable[..., PreTrainedModel]] = {
+    "Qwen3": scratch_qwen3,
+    "GPT-2": partial(scratch_gpt2, positions=128),
+}
 
 #: A step: targets supervised, CPU seconds.
 Timed = tuple[int, float]
@@ -99,6 +108,7 @@ class Recipe:
             "targets_per_cpu_second": rate,
             "cpu_seconds_per_epoch": targets / rate,
             "ratio": rate / baseline.rate(precision),
+            "ratio_to_fp32": rate / baseline.rate("fp32") if "fp32" in baseline.timed else None,
             "steps": len(self.timed[precision]),
         }
 
@@ -243,14 +253,14 @@ class Catalogue:
         self.split = split
         self.codes = codes
 
-    def model(self, size: str) -> PreTrainedModel:
-        """Return an untrained model of one of the `SHAPES`."""
+    def model(self, decoder: str, size: str) -> PreTrainedModel:
+        """Return one of the `DECODERS`, untrained, in one of the `SHAPES`."""
         hidden, layers, heads = SHAPES[size]
-        return scratch_backbone(
+        return DECODERS[decoder](
             self.vocabulary, hidden=hidden, layers=layers, heads=heads, dropout=0.1, attention_dropout=0.0
         )
 
-    def train(self, size: str, steps: int, precision: Precision) -> list[Timed]:
+    def train(self, decoder: str, size: str, steps: int, precision: Precision) -> list[Timed]:
         """Train one with `Trainer`; the first step warms up."""
         titles = [""] * self.split.n_items  # the task reads none
         multitask = Multitask(
@@ -258,8 +268,8 @@ class Catalogue:
         )
         clock = Clock(self.codes)
         Trainer(
-            self.model(size), multitask, steps=steps + 1, batch_tokens=4096, precision=precision, observers=[clock],
-            progress=False,
+            self.model(decoder, size), multitask, steps=steps + 1, batch_tokens=4096, precision=precision,
+            observers=[clock], progress=False,
         ).fit()  # fmt: skip
         return clock.timed()
 
@@ -278,23 +288,25 @@ def recipes(split: Split, quick: bool) -> list[Recipe]:
 
         return Recipe(name, model, 4, measure, make().num_parameters(), steps)
 
-    def ours(catalogue: Catalogue, size: str) -> Recipe:
+    def ours(catalogue: Catalogue, decoder: str, size: str) -> Recipe:
         def measure(steps: int, precision: Precision) -> list[Timed]:
-            return catalogue.train(size, steps, precision)
+            return catalogue.train(decoder, size, steps, precision)
 
-        return Recipe("ours", f"Qwen3, {size}", catalogue.codes, measure, catalogue.model(size).num_parameters(), 4)
+        parameters = catalogue.model(decoder, size).num_parameters()
+        return Recipe("ours", f"{decoder}, {size}", catalogue.codes, measure, parameters, 4)
 
-    def decoder() -> PreTrainedModel:
-        return four.model("4.6 M")
+    def plain_decoder() -> PreTrainedModel:
+        return four.model("Qwen3", "4.6 M")
 
     steps = [
         theirs("baseline", "T5", tiger_t5, plain.encoder_decoder, 2),
-        theirs("causal", "Qwen3, 4.6 M", decoder, plain.causal, 1),
-        theirs("whole histories", "Qwen3, 4.6 M", decoder, plain.whole_histories, 4),
+        theirs("causal", "Qwen3, 4.6 M", plain_decoder, plain.causal, 1),
+        theirs("whole histories", "Qwen3, 4.6 M", plain_decoder, plain.whole_histories, 4),
     ]
     if quick:
-        return [*steps[::2], ours(four, "4.6 M"), ours(three, "2 M")]
-    return [*steps, ours(four, "4.6 M"), *(ours(three, size) for size in SHAPES)]
+        return [*steps[::2], *(ours(three, decoder, "2 M") for decoder in DECODERS)]
+    of_baseline = [ours(four, decoder, "4.6 M") for decoder in DECODERS]
+    return [*steps, *of_baseline, *(ours(three, decoder, size) for decoder in DECODERS for size in SHAPES)]
 
 
 def main() -> None:

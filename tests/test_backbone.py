@@ -7,16 +7,8 @@ from tiny_models import tiny_qwen2, tiny_t5
 from training_examples import small_multitask
 from transformers import AutoModelForCausalLM, GenerationConfig, T5ForConditionalGeneration
 
-from trialign.backbone import (
-    hub_backbone,
-    hub_tokenizer,
-    load_backbone,
-    make_backbone,
-    save_backbone,
-    scratch_backbone,
-    scratch_t5,
-    scratch_tokenizer,
-)
+from trialign.backbone import hub_backbone, hub_tokenizer, load_backbone, make_backbone, save_backbone
+from trialign.scratch import scratch_gpt2, scratch_qwen3, scratch_t5, scratch_tokenizer
 from trialign.tasks import TASKS
 from trialign.vocabulary import SidVocabulary
 
@@ -55,7 +47,7 @@ def test_scratch_tokenizer_learns_the_words_of_catalogue_and_templates():
 def test_dropout_works_in_training_alone_and_at_every_place():
     vocabulary = small_multitask().vocabulary
     shape = {"hidden": 32, "layers": 2, "heads": 2, "attention_dropout": 0.0}
-    dropped, plain = scratch_backbone(vocabulary, dropout=0.5, **shape), scratch_backbone(vocabulary, **shape)
+    dropped, plain = scratch_qwen3(vocabulary, dropout=0.5, **shape), scratch_qwen3(vocabulary, **shape)
     assert torch.equal(dropped(IDS).logits, plain(IDS).logits)  # the same weights, and no dropout outside training
     dropped.train()
     layer = dropped.model.layers[1]
@@ -68,9 +60,9 @@ def test_dropout_works_in_training_alone_and_at_every_place():
 
 def test_scratch_backbone():
     vocabulary = small_multitask().vocabulary
-    model = scratch_backbone(vocabulary, hidden=32, layers=2, heads=2, seed=4)
-    again = scratch_backbone(vocabulary, hidden=32, layers=2, heads=2, seed=4)
-    other = scratch_backbone(vocabulary, hidden=32, layers=2, heads=2, seed=5)
+    model = scratch_qwen3(vocabulary, hidden=32, layers=2, heads=2, seed=4)
+    again = scratch_qwen3(vocabulary, hidden=32, layers=2, heads=2, seed=4)
+    other = scratch_qwen3(vocabulary, hidden=32, layers=2, heads=2, seed=5)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert model.config._attn_implementation == "eager" and not model.training
     assert model.get_input_embeddings().num_embeddings == len(vocabulary)
@@ -78,7 +70,36 @@ def test_scratch_backbone():
     assert torch.equal(logits[0], logits[1]) and not torch.allclose(logits[0], logits[2])
     assert model.generation_config.eos_token_id == vocabulary.eos_token_id
     with pytest.raises(ValueError, match="even multiple"):
-        scratch_backbone(vocabulary, hidden=30, heads=4)
+        scratch_qwen3(vocabulary, hidden=30, heads=4)
+
+
+def test_scratch_gpt2():
+    vocabulary = small_multitask().vocabulary
+    shape = {"hidden": 64, "layers": 3, "heads": 2}
+    model, again, other = (scratch_gpt2(vocabulary, **shape, seed=seed) for seed in (4, 4, 5))
+    config = model.config
+    assert (config.n_embd, config.n_layer, config.n_head, config.n_positions) == (64, 3, 2, 1024)
+    assert type(model.transformer.h[0].mlp.act) is torch.nn.ReLU
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert model.config._attn_implementation == "eager" and not model.training
+    logits = [m(IDS % len(vocabulary)).logits for m in (model, again, other)]
+    assert torch.equal(logits[0], logits[1]) and not torch.allclose(logits[0], logits[2])
+    assert model.generation_config.eos_token_id == vocabulary.eos_token_id
+    dropped = scratch_gpt2(vocabulary, **shape, dropout=0.5, attention_dropout=0.0, seed=4)
+    assert torch.equal(dropped(IDS % len(vocabulary)).logits, logits[0])
+    part = dropped.train().transformer.h[1].mlp(torch.ones(1, 4, 64))
+    assert 0.2 < (part == 0).float().mean() < 0.8
+    with pytest.raises(ValueError, match="multiple of heads"):
+        scratch_gpt2(vocabulary, hidden=30, heads=4)
+
+
+@pytest.mark.parametrize("make", [scratch_qwen3, scratch_gpt2])
+@pytest.mark.parametrize("hidden", [32, 256])
+def test_scores_of_a_new_decoder_have_a_deviation_near_one(make, hidden):
+    vocabulary = small_multitask().vocabulary
+    model = make(vocabulary, hidden=hidden, layers=6, heads=2)
+    ids = torch.randint(len(vocabulary), (4, 50), generator=torch.Generator().manual_seed(0))
+    assert 0.5 < model(ids).logits.std() < 2
 
 
 def test_making_a_backbone_leaves_the_random_state_alone():
@@ -86,7 +107,7 @@ def test_making_a_backbone_leaves_the_random_state_alone():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    scratch_backbone(vocabulary, hidden=32, layers=1, heads=2, seed=9)
+    scratch_qwen3(vocabulary, hidden=32, layers=1, heads=2, seed=9)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -149,6 +170,8 @@ def test_scratch_t5_has_the_shape_of_tiger():
 def test_make_backbone_by_name():
     causal, _ = make_backbone("scratch", SIZES, ["red mug"], hidden=32, layers=1)
     t5, vocabulary = make_backbone("scratch-t5", SIZES, ["red mug"], hidden=32, layers=1)
+    gpt2, _ = make_backbone("scratch-gpt2", SIZES, ["red mug"], hidden=32, layers=1)
+    assert gpt2.config.model_type == "gpt2" and gpt2.config.n_embd == 32
     assert isinstance(t5, T5ForConditionalGeneration) and not causal.config.is_encoder_decoder
     assert (t5.config.d_model, t5.config.num_layers, vocabulary.codebook_sizes) == (32, 1, SIZES)
 
@@ -180,9 +203,10 @@ def test_hub_t5_holds_the_sid_rows_everywhere_and_round_trips(tmp_path, lora_ran
     torch.testing.assert_close(loaded(input_ids=IDS, decoder_input_ids=sids).logits, after)
 
 
-def test_save_and_load_scratch(tmp_path):
+@pytest.mark.parametrize("make", [scratch_qwen3, scratch_gpt2])
+def test_save_and_load_scratch(make, tmp_path):
     vocabulary = small_multitask().vocabulary
-    model = scratch_backbone(vocabulary, hidden=32, layers=1, heads=2)
+    model = make(vocabulary, hidden=32, layers=1, heads=2)
     loaded, same = load_backbone(save_backbone(model, vocabulary, tmp_path / "model"))
     assert torch.equal(model(IDS % len(vocabulary)).logits, loaded(IDS % len(vocabulary)).logits)
     assert loaded.config._attn_implementation == "eager"

@@ -460,6 +460,15 @@ def test_prompts_beyond_a_sliding_window_are_refused(catalogue):
         search(model, Trie.build(catalogue), [[*longest, 29]])
 
 
+def test_prompts_beyond_the_positions_of_gpt2_are_refused(catalogue):
+    longest = [25, 26] * 31  # with the first two of three codes: 64 tokens
+    found = search(MODELS["gpt2"], Trie.build(catalogue), [longest], beams=200, top_k=200)
+    expected = brute_force(MODELS["gpt2"], catalogue, longest)
+    np.testing.assert_allclose(scores_by_item(found, 0, 200), expected, atol=2e-4)
+    with pytest.raises(ValueError, match="63 tokens, but at most 62 fit into the model's 64 positions"):
+        search(MODELS["gpt2"], Trie.build(catalogue), [[*longest, 29]])
+
+
 SCALED = {
     "dynamic": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0},
     "longrope": {

@@ -17,11 +17,12 @@ from training_examples import (
     small_split,
 )
 
-from trialign.backbone import hub_backbone, hub_tokenizer, scratch_backbone, scratch_t5
+from trialign.backbone import hub_backbone, hub_tokenizer
 from trialign.batches import COARSE, collate, draw, micro_batches
 from trialign.checkpoints import weights_of
 from trialign.objectives import NextToken, PromptToAnswer, objective_of
 from trialign.recommend import GenerativeRecommender
+from trialign.scratch import scratch_qwen3, scratch_t5
 from trialign.tasks import IGNORED, TASKS, Multitask
 from trialign.train import Trainer
 from trialign.vocabulary import SidVocabulary
@@ -43,7 +44,7 @@ def hub(folder, lora_rank):
 def test_objective_by_kind_of_model():
     multitask = small_multitask()
     assert isinstance(objective_of(tiny(multitask)), PromptToAnswer)
-    assert isinstance(objective_of(scratch_backbone(multitask.vocabulary, hidden=32, layers=1, heads=2)), NextToken)
+    assert isinstance(objective_of(scratch_qwen3(multitask.vocabulary, hidden=32, layers=1, heads=2)), NextToken)
 
 
 @pytest.mark.parametrize("kind", ["scratch", "hub", "lora"])

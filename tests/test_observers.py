@@ -9,10 +9,10 @@ from nbclient import NotebookClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_examples import small_multitask
 
-from trialign.backbone import scratch_backbone
 from trialign.observers import Step
 from trialign.plots import live
 from trialign.plots.training import training_so_far
+from trialign.scratch import scratch_qwen3
 from trialign.tasks import TASKS
 from trialign.train import Trainer
 
@@ -42,7 +42,7 @@ class Recorder:
 
 def trainer(**options):
     multitask = small_multitask()
-    model = scratch_backbone(multitask.vocabulary, hidden=32, layers=1, heads=2)
+    model = scratch_qwen3(multitask.vocabulary, hidden=32, layers=1, heads=2)
 
     def validate(model):
         return {"ndcg@10": 0.25, "recall@10": 0.5}

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from training_examples import small_multitask
 from typer.testing import CliRunner
 
-from trialign.backbone import hub_backbone, load_backbone, save_backbone, scratch_backbone, scratch_t5
+from trialign.backbone import hub_backbone, load_backbone, save_backbone
 from trialign.batches import answer_losses, collate
 from trialign.checkpoints import Checkpoint, weights_of
 from trialign.cli import app
@@ -25,11 +25,12 @@ from trialign.datasets import load
 from trialign.objectives import PromptToAnswer
 from trialign.processes import Processes
 from trialign.recommend import GenerativeRecommender
+from trialign.scratch import scratch_qwen3, scratch_t5
 from trialign.sharding import is_sharded
 from trialign.train import Trainer
 
 BACKBONES = {
-    "qwen3": lambda vocabulary: scratch_backbone(vocabulary, hidden=32, layers=2, heads=2, attention_dropout=0.2),
+    "qwen3": lambda vocabulary: scratch_qwen3(vocabulary, hidden=32, layers=2, heads=2, attention_dropout=0.2),
     "t5": lambda vocabulary: scratch_t5(vocabulary, hidden=32, layers=1, heads=2, head_size=16, feed_forward=64),
 }
 

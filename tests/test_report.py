@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from trialign.report import flatten, format_value, write_report
+from trialign.backbone import SCRATCH
+from trialign.report import STAND_INS, flatten, format_value, write_report
 from trialign.runs import record_run
 from trialign.workspace import Workspace
 
@@ -100,6 +101,7 @@ def test_stand_ins_are_named(space, tmp_path):
     text = " ".join(Page(write_report(space).read_text("utf-8")).texts)
     assert "02_captioning: captioner embedded , where the method has a vision-language model (Qwen2.5-VL)" in text
     assert "06_beam_search: backbone scratch" in text
+    assert set(SCRATCH) == set(STAND_INS["backbone"])  # every small model from scratch is one
     real = Workspace("real", tmp_path)
     real.begin("02_captioning", {"captioner": "hub:Qwen/Qwen2.5-VL-7B-Instruct"}).commit()
     assert "stand-ins" not in write_report(real).read_text("utf-8")

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from tiny_models import tiny_qwen2, tiny_t5
 from training_examples import TITLES, small_multitask, small_sids
 
-from trialign.backbone import hub_backbone, hub_tokenizer, load_backbone, save_backbone, scratch_backbone, scratch_t5
+from trialign.backbone import hub_backbone, hub_tokenizer, load_backbone, save_backbone
+from trialign.scratch import scratch_qwen3, scratch_t5
 from trialign.sid_embeddings import codebook_rows, initialize_sid_embeddings, title_rows
 from trialign.sids.joint import JointResidualKMeans
 from trialign.vocabulary import SidVocabulary
@@ -22,7 +23,7 @@ def sid_rows(model, vocabulary, level):
 
 
 def scratch():
-    return scratch_backbone(VOCABULARY, hidden=32, layers=1, heads=2)
+    return scratch_qwen3(VOCABULARY, hidden=32, layers=1, heads=2)
 
 
 def test_codebooks_keep_their_angles_and_share_one_map():

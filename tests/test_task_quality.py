@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_examples import CAPTIONS, TITLES, cyclic_multitask, cyclic_sids, small_multitask, small_sids
 
-from trialign.backbone import scratch_backbone, scratch_t5
 from trialign.decode.text import generate_text, generate_tokens
 from trialign.recommend import GenerativeRecommender
+from trialign.scratch import scratch_qwen3, scratch_t5
 from trialign.task_quality import task_quality, token_f1
 from trialign.train import Trainer
 
@@ -35,7 +35,7 @@ def asked(multitask, task, rows):
 # ---------------------------------------------------------------------- text answers
 
 
-@pytest.mark.parametrize("make", [scratch_backbone, scratch_t5])
+@pytest.mark.parametrize("make", [scratch_qwen3, scratch_t5])
 def test_a_model_that_wants_to_say_sids_says_them_unless_they_are_out_of_reach(make):
     multitask = small_multitask()
     vocabulary = multitask.vocabulary
@@ -68,7 +68,7 @@ def greedy(model, vocabulary, prompt, max_tokens):
 def test_batches_of_prompts_of_all_lengths_are_answered_as_one_by_one():
     multitask = small_multitask()
     vocabulary = multitask.vocabulary
-    model = scratch_backbone(vocabulary, hidden=32, layers=2, heads=2, seed=1)
+    model = scratch_qwen3(vocabulary, hidden=32, layers=2, heads=2, seed=1)
     prompts = [*asked(multitask, "Title→SID", [2, 0, 5]), *asked(multitask, "SID→Title", [0, 4]), [7]]
     expected = [greedy(model, vocabulary, prompt, 8) for prompt in prompts]
     assert len({len(prompt) for prompt in prompts}) > 2
@@ -83,7 +83,7 @@ def test_batches_of_prompts_of_all_lengths_are_answered_as_one_by_one():
 def test_the_answer_ends_before_the_end_token():
     multitask = small_multitask()
     vocabulary = multitask.vocabulary
-    model = scratch_backbone(vocabulary, hidden=32, layers=1, heads=2)
+    model = scratch_qwen3(vocabulary, hidden=32, layers=1, heads=2)
     word = vocabulary.encode_text("mug")[0]
     wanted = {0: word, 1: vocabulary.eos_token_id, 2: word}
     steps = iter(range(9))
@@ -98,7 +98,7 @@ def test_the_answer_ends_before_the_end_token():
 
 def test_bad_input_of_text_answers():
     multitask = small_multitask()
-    model = scratch_backbone(multitask.vocabulary, hidden=32, layers=1, heads=2)
+    model = scratch_qwen3(multitask.vocabulary, hidden=32, layers=1, heads=2)
     with pytest.raises(ValueError, match="user 1 has no token"):
         generate_text(model, multitask.vocabulary, [[1], []])
     with pytest.raises(ValueError, match="at least 1"):
@@ -132,7 +132,7 @@ def test_token_f1_is_symmetric_and_1_only_for_the_same_words(answer, truth):
 def learnt():
     """A model that has learnt by heart all items but 1 and 6, and the tasks it learnt them from."""
     multitask = cyclic_multitask(tasks=ABOUT_ITEMS, held_out=[6, 1])
-    model = scratch_backbone(multitask.vocabulary, hidden=64, layers=2, heads=2, attention_dropout=0.0)
+    model = scratch_qwen3(multitask.vocabulary, hidden=64, layers=2, heads=2, attention_dropout=0.0)
     Trainer(model, multitask, steps=120, batch_tokens=512, learning_rate=5e-3, progress=False).fit()
     return GenerativeRecommender(model, multitask.vocabulary, cyclic_sids()), multitask
 
@@ -174,7 +174,7 @@ def test_the_interval_is_of_the_items(learnt):
 
 def test_sids_in_text_are_measured_where_decoding_is_free():
     multitask = small_multitask()
-    model, _ = favouring_sids(scratch_backbone, multitask.vocabulary)
+    model, _ = favouring_sids(scratch_qwen3, multitask.vocabulary)
     recommender = GenerativeRecommender(model, multitask.vocabulary, small_sids())
     table = task_quality(recommender, multitask, range(6), max_tokens=4, progress=False)
     assert values(table, "SID tokens, free") == {"SID→Title": 1, "VisDesc→Title": 1}
@@ -183,7 +183,7 @@ def test_sids_in_text_are_measured_where_decoding_is_free():
 
 def test_items_without_the_text_of_a_task_are_left_out_of_it():
     multitask = small_multitask()
-    model = scratch_backbone(multitask.vocabulary, hidden=32, layers=1, heads=2)
+    model = scratch_qwen3(multitask.vocabulary, hidden=32, layers=1, heads=2)
     recommender = GenerativeRecommender(model, multitask.vocabulary, small_sids())
     table = task_quality(recommender, multitask, range(6), max_tokens=4, progress=False)
     both = [item for item in CAPTIONS if TITLES[int(item[1])]]
@@ -198,7 +198,7 @@ def test_items_without_the_text_of_a_task_are_left_out_of_it():
 
 def test_bad_rows_are_refused():
     multitask = small_multitask()
-    model = scratch_backbone(multitask.vocabulary, hidden=32, layers=1, heads=2)
+    model = scratch_qwen3(multitask.vocabulary, hidden=32, layers=1, heads=2)
     recommender = GenerativeRecommender(model, multitask.vocabulary, small_sids())
     for rows, message in (([], "at least one"), ([2, 2], "each once"), ([6], "0..5"), ([-1], "0..5")):
         with pytest.raises(ValueError, match=message):

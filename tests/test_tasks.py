@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from training_examples import CAPTIONS, TITLES, small_multitask, small_sids, small_split
 
-from trialign.backbone import scratch_tokenizer
 from trialign.catalogue import Split
+from trialign.scratch import scratch_tokenizer
 from trialign.tasks import IGNORED, TASKS, Multitask
 from trialign.vocabulary import SidVocabulary
 

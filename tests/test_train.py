@@ -19,12 +19,13 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from trialign.backbone import hub_backbone, hub_tokenizer, scratch_backbone
+from trialign.backbone import hub_backbone, hub_tokenizer
 from trialign.batches import COARSE, EXACT, answer_losses, check_output_layer, collate, draw, micro_batches
 from trialign.checkpoints import Checkpoint, weights_of
 from trialign.optimizer import schedule
 from trialign.plots.training import smooth, task_losses, validation_curve
 from trialign.precision import bf16_speedup, resolve_precision
+from trialign.scratch import scratch_gpt2, scratch_qwen3
 from trialign.tasks import IGNORED, TASKS, Example, Multitask
 from trialign.train import Trainer
 from trialign.vocabulary import SidVocabulary
@@ -34,7 +35,7 @@ FAST = {"batch_tokens": 200, "micro_tokens": 120, "precision": "fp32", "progress
 
 
 def tiny(multitask, dropout=0.0):
-    return scratch_backbone(multitask.vocabulary, hidden=32, layers=2, heads=2, attention_dropout=dropout)
+    return scratch_qwen3(multitask.vocabulary, hidden=32, layers=2, heads=2, attention_dropout=dropout)
 
 
 def foreign_models(size):
@@ -74,7 +75,7 @@ def test_batches_of_similar_length_are_hardly_padded():
     assert padded < 1.2 * held < collate(examples, 0).input_ids.numel()
 
 
-@pytest.mark.parametrize("kind", ["scratch", "llama", "gpt2", "qwen2", "lora"])
+@pytest.mark.parametrize("kind", ["scratch", "scratch gpt2", "llama", "gpt2", "qwen2", "lora"])
 def test_our_loss_is_the_loss_of_transformers(kind, tmp_path):
     multitask = small_multitask()
     if kind in ("qwen2", "lora"):
@@ -84,6 +85,8 @@ def test_our_loss_is_the_loss_of_transformers(kind, tmp_path):
         model = hub_backbone(folder, vocabulary, lora_rank=2 if kind == "lora" else None)
     elif kind == "scratch":
         model = tiny(multitask)
+    elif kind == "scratch gpt2":
+        model = scratch_gpt2(multitask.vocabulary, hidden=32, layers=2, heads=2)
     else:
         model = foreign_models(len(multitask.vocabulary))[kind].eval()
     check_output_layer(model)
@@ -99,6 +102,16 @@ def test_our_loss_is_the_loss_of_transformers(kind, tmp_path):
         parts = micro_batches(multitask.sample(24), 100, multitask.vocabulary.pad_token_id, rounding)
         summed = sum(answer_losses(model, part).sum() for part in parts)
         torch.testing.assert_close(summed / len(ours), theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_an_example_longer_than_a_gpt2_s_positions_is_refused():
+    multitask = small_multitask()
+    batch = collate(multitask.sample(24), multitask.vocabulary.pad_token_id)
+    longest = int(batch.answers.any(dim=0).nonzero().max()) + 1
+    shape = {"hidden": 32, "layers": 1, "heads": 2}
+    assert len(answer_losses(scratch_gpt2(multitask.vocabulary, positions=longest, **shape), batch))
+    with pytest.raises(ValueError, match=f"{longest} tokens, the model {longest - 1} positions"):
+        answer_losses(scratch_gpt2(multitask.vocabulary, positions=longest - 1, **shape), batch)
 
 
 def test_a_model_that_scales_its_logits_is_refused():
@@ -163,7 +176,7 @@ def test_targets_count_items_once():
 
 def test_learning_happens():
     multitask = cyclic_multitask(tasks=["SIDSeq→SID", "Title→SID"])
-    model = scratch_backbone(multitask.vocabulary, hidden=64, layers=2, heads=2)
+    model = scratch_qwen3(multitask.vocabulary, hidden=64, layers=2, heads=2)
     losses = Trainer(model, multitask, steps=90, learning_rate=1e-2, **{**FAST, "batch_tokens": 500}).fit()
     last = losses[losses["step"] > 75].groupby("task")["loss"].mean()
     first = losses[losses["step"] <= 3].groupby("task")["loss"].mean()

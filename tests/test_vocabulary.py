@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from tiny_models import tiny_tokenizer
 from training_examples import small_sids
 
-from trialign.backbone import scratch_tokenizer
+from trialign.scratch import scratch_tokenizer
 from trialign.sids.semantic_ids import SemanticIds
 from trialign.vocabulary import SidVocabulary
 

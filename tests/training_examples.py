@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from trialign.backbone import scratch_tokenizer
 from trialign.catalogue import Split
+from trialign.scratch import scratch_tokenizer
 from trialign.sids.semantic_ids import SemanticIds
 from trialign.tasks import Multitask
 from trialign.vocabulary import SidVocabulary

@@ -1,184 +1,38 @@
-"""Language models that recommend: small ones from scratch with their own tokenizer, or pretrained ones from the hub.
+"""Language models that recommend: pretrained ones from the hub, or by name small ones (`trialign.scratch`).
 
 Both kinds are known: decoders (Qwen3 and other causal language models) and encoder-decoders (T5, as in TIGER).
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
-    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 
 from trialign.folders import reading
+from trialign.scratch import reset_generation, scratch_gpt2, scratch_qwen3, scratch_t5, scratch_tokenizer
 from trialign.sharding import is_first, is_sharded, whole_state
-from trialign.tasks import TASKS
 from trialign.vocabulary import SidVocabulary
 
 _FILE = "backbone.json"
-_PAD, _END = "<|pad|>", "<|end|>"
 
-
-def scratch_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer on the catalogue's own texts.
-
-    Any text can be encoded and decoded back exactly, since every byte is a token.
-
-    Parameters
-    ----------
-    texts
-        Titles and captions.
-    vocab_size
-        Upper bound of the number of tokens before SID tokens; at least 258 (256 bytes, padding, end of text).
-
-    Raises
-    ------
-    ValueError
-        If there is no text, or the vocabulary cannot hold the bytes.
-    """
-    texts = [text for text in texts if text]
-    if not texts or vocab_size < 258:
-        raise ValueError(f"needs at least one text and vocab_size >= 258, got {len(texts)} texts and {vocab_size}")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[_PAD, _END],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    # The templates stand in every example: counted as often as the texts, their words become single tokens.
-    templates = [" ".join(task.parts) for task in TASKS.values()] * len(texts)
-    tokenizer.train_from_iterator([*texts, *templates], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=_PAD, eos_token=_END, clean_up_tokenization_spaces=False
-    )
-
-
-def scratch_backbone(
-    vocabulary: SidVocabulary,
-    *,
-    hidden: int = 128,
-    layers: int = 2,
-    heads: int = 4,
-    dropout: float = 0.0,
-    attention_dropout: float = 0.1,
-    seed: int = 0,
-) -> Qwen3ForCausalLM:
-    """Return a small Qwen3 with random weights, tied embeddings and plain (eager) attention.
-
-    Eager attention is faster than the fused kernel's backward pass on a CPU at these sizes.
-
-    Parameters
-    ----------
-    vocabulary
-        Decides the number of embeddings.
-    hidden, layers, heads
-        Width, depth and attention heads; `hidden` must be an even multiple of `heads`.
-    dropout
-        Share of the embeddings, and of what each attention and feed-forward layer adds, dropped in training. Qwen3
-        itself has none, since large corpora need none; histories of a catalogue are few and soon learnt by heart.
-    attention_dropout
-        Share of attention weights dropped in training.
-    seed
-        Of the weights.
-
-    Raises
-    ------
-    ValueError
-        If the width cannot be split among the heads.
-    """
-    if hidden % (2 * heads):
-        raise ValueError(f"hidden must be an even multiple of heads, got hidden={hidden}, heads={heads}")
-    config = Qwen3Config(  # type: ignore[call-arg]  # attn_implementation is a keyword of every configuration
-        vocab_size=len(vocabulary),
-        hidden_size=hidden,
-        intermediate_size=3 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        head_dim=hidden // heads,
-        max_position_embeddings=4096,
-        attention_dropout=attention_dropout,
-        tie_word_embeddings=True,
-        eos_token_id=vocabulary.eos_token_id,
-        pad_token_id=vocabulary.pad_token_id,
-        bos_token_id=None,
-        attn_implementation="eager",
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = Qwen3ForCausalLM(config)
-        _preserve_variance(model)
-    _add_dropout(model, dropout)
-    _reset_generation(model, vocabulary)
-    return model.eval()
-
-
-def scratch_t5(
-    vocabulary: SidVocabulary,
-    *,
-    hidden: int = 128,
-    layers: int = 4,
-    heads: int = 6,
-    head_size: int = 64,
-    feed_forward: int = 1024,
-    dropout: float = 0.1,
-    seed: int = 0,
-) -> T5ForConditionalGeneration:
-    """Return a T5 with random weights and tied embeddings; by default of the size of TIGER's (arXiv 2305.05065).
-
-    Parameters
-    ----------
-    vocabulary
-        Decides the number of embeddings.
-    hidden, layers, heads, head_size, feed_forward
-        Width, layers of the encoder and as many of the decoder, attention heads and the width of each, and the width
-        of the ReLU layers.
-    dropout
-        Share of activations dropped in training.
-    seed
-        Of the weights.
-    """
-    config = T5Config(  # type: ignore[call-arg]  # these are keywords of every configuration
-        vocab_size=len(vocabulary),
-        d_model=hidden,
-        d_kv=head_size,
-        d_ff=feed_forward,
-        num_layers=layers,
-        num_decoder_layers=layers,
-        num_heads=heads,
-        dropout_rate=dropout,
-        feed_forward_proj="relu",
-        tie_word_embeddings=True,
-        pad_token_id=vocabulary.pad_token_id,
-        eos_token_id=vocabulary.eos_token_id,
-        decoder_start_token_id=vocabulary.pad_token_id,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = T5ForConditionalGeneration(config)
-    _reset_generation(model, vocabulary)
-    return model.eval()
+#: Small models with random weights by their names as a backbone.
+SCRATCH: dict[str, Callable[..., PreTrainedModel]] = {
+    "scratch": scratch_qwen3,
+    "scratch-gpt2": scratch_gpt2,
+    "scratch-t5": scratch_t5,
+}
 
 
 def hub_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerBase:
@@ -219,7 +73,7 @@ def hub_backbone(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         _add_sid_rows(model, vocabulary)
-        _reset_generation(model, vocabulary)
+        reset_generation(model, vocabulary)
         return model.eval() if lora_rank is None else _with_adapters(model, vocabulary, lora_rank).eval()
 
 
@@ -238,8 +92,8 @@ def make_backbone(
     Parameters
     ----------
     backbone
-        ``"scratch"`` for a small Qwen3 with a tokenizer of its own, ``"scratch-t5"`` for a small T5 with one, else the
-        hub name or folder of a causal language model or a T5.
+        ``"scratch"`` for a small Qwen3 with a tokenizer of its own, ``"scratch-gpt2"`` or ``"scratch-t5"`` for a small
+        GPT-2 or T5 with one, else the hub name or folder of a causal language model or a T5.
     codebook_sizes
         Codes per level, the suffix level included.
     texts
@@ -251,11 +105,9 @@ def make_backbone(
     seed
         Of new weights.
     """
-    if backbone in ("scratch", "scratch-t5"):
+    if backbone in SCRATCH:
         vocabulary = SidVocabulary.add_to(scratch_tokenizer(texts), codebook_sizes)
-        if backbone == "scratch":
-            return scratch_backbone(vocabulary, hidden=hidden, layers=layers, seed=seed), vocabulary
-        return scratch_t5(vocabulary, hidden=hidden, layers=layers, seed=seed), vocabulary
+        return SCRATCH[str(backbone)](vocabulary, hidden=hidden, layers=layers, seed=seed), vocabulary
     vocabulary = SidVocabulary.add_to(hub_tokenizer(backbone), codebook_sizes)
     return hub_backbone(backbone, vocabulary, lora_rank=lora_rank, seed=seed), vocabulary
 
@@ -309,35 +161,6 @@ def _model_class(name_or_folder: str | Path) -> Any:
     return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
 
 
-@torch.no_grad()
-def _preserve_variance(model: Qwen3ForCausalLM) -> None:
-    """Draw the weights so that every layer's output starts about as large as its input.
-
-    The library's default, a deviation of 0.02 everywhere, suits wide models; at a width of 128 signals fade from layer
-    to layer and the first hundreds of steps are lost. Here each matrix has deviation 1 / sqrt(inputs), those that
-    write to the residual stream are smaller with depth, and tied output scores start with a deviation near 1.
-    """
-    writers = (2 * model.config.num_hidden_layers) ** -0.5
-    for name, weight in model.named_parameters():
-        if weight.ndim == 2:
-            scale = writers if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
-            weight.normal_(std=scale * weight.shape[1] ** -0.5)
-
-
-def _add_dropout(model: Qwen3ForCausalLM, share: float) -> None:
-    """Drop a share of the embeddings and of each layer's outputs while the model is in training mode."""
-
-    def drop(module: nn.Module, _: Any, output: Any) -> Any:
-        if isinstance(output, tuple):  # attention returns its weights too
-            return (functional.dropout(output[0], share, module.training), *output[1:])
-        return functional.dropout(output, share, module.training)
-
-    if share:
-        layers = [part for layer in model.model.layers for part in (layer.self_attn, layer.mlp)]
-        for module in (model.model.embed_tokens, *layers):
-            module.register_forward_hook(drop)
-
-
 def _add_sid_rows(model: PreTrainedModel, vocabulary: SidVocabulary) -> None:
     """Grow the embeddings where needed (some models hold spare rows) and fill the SID rows."""
     text_tokens = int(vocabulary.all_sid_token_ids.min())
@@ -360,14 +183,6 @@ def _add_sid_rows(model: PreTrainedModel, vocabulary: SidVocabulary) -> None:
 
 def _embedding_layers(model: PreTrainedModel) -> list[nn.Module]:
     return [layer for layer in (model.get_input_embeddings(), model.get_output_embeddings()) if layer is not None]
-
-
-def _reset_generation(model: PreTrainedModel, vocabulary: SidVocabulary) -> None:
-    model.generation_config = GenerationConfig(
-        eos_token_id=vocabulary.eos_token_id,
-        pad_token_id=vocabulary.pad_token_id,
-        decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
-    )
 
 
 def _with_adapters(model: PreTrainedModel, vocabulary: SidVocabulary, rank: int) -> PeftModel:

@@ -143,18 +143,26 @@ def answer_losses(model: PreTrainedModel | PeftModel, batch: Batch) -> Float[Ten
 
     The output layer, which is the largest product of a small model, is computed at the answer positions only. The
     mean is the loss that transformers computes from the same labels.
+
+    Raises
+    ------
+    ValueError
+        If an example is longer than the positions that a GPT-2 has.
     """
     decoder, head = _parts(model)
     # Nothing after the position that predicts the last answer token is read: not that token, nor padding.
     answered = batch.answers.any(dim=0).nonzero()
     width = int(answered.max()) + 1 if len(answered) else 1
+    positions = getattr(model.config, "n_positions", width)
+    if width > positions:
+        raise ValueError(f"an example has {width} tokens, the model {positions} positions: shorten histories or texts")
     hidden = decoder(input_ids=batch.input_ids[:, :width], use_cache=False).last_hidden_state
     targets = batch.labels[:, 1 : width + 1].flatten()
-    positions = (targets != IGNORED).nonzero().squeeze(1)
-    answers = len(positions)
-    padded = F.pad(positions, (0, -answers % batch.rounding.answers))
+    places = (targets != IGNORED).nonzero().squeeze(1)
+    answers = len(places)
+    padded = F.pad(places, (0, -answers % batch.rounding.answers))
     logits = head(hidden.flatten(0, 1)[padded])[:answers]
-    return F.cross_entropy(logits.float(), targets[positions], reduction="none")
+    return F.cross_entropy(logits.float(), targets[places], reduction="none")
 
 
 @torch.no_grad()

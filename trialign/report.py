@@ -15,7 +15,7 @@ STAND_INS: Mapping[str, tuple[str, ...]] = {
     "captioner": ("embedded",),
     "miner": ("embedded", "retrieval", "smollm2"),
     "embedder": ("embedded", "embedded-text"),
-    "backbone": ("scratch",),
+    "backbone": ("scratch", "scratch-gpt2", "scratch-t5"),
 }
 
 #: What the method has in the place of each (method and model of the paper).

@@ -29,7 +29,7 @@ from faults import Row
 from faults.processes import Tally, finish, start
 from faults.servers import Quiet, Server, listening, send, serving
 from faults.stubs import item_views
-from trialign.backbone import hub_tokenizer, make_backbone, scratch_tokenizer
+from trialign.backbone import hub_tokenizer, make_backbone
 from trialign.datasets.download import extract, get
 from trialign.describe import DescriptionCache, mine_interests
 from trialign.describe.hub import HubCaptioner, HubMiner
@@ -39,6 +39,7 @@ from trialign.embed import embedder
 from trialign.knobs import find_notebooks, resolve
 from trialign.report import write_report
 from trialign.runs import Runner
+from trialign.scratch import scratch_tokenizer
 from trialign.vocabulary import SidVocabulary
 from trialign.workspace import Workspace
 

@@ -22,7 +22,6 @@ from faults.processes import Tally
 from faults.servers import Server, completion, send, serving
 from faults.views import ITEMS, Page, benign, drawn, explorer_pages, squeezed
 from trialign import describe
-from trialign.backbone import scratch_tokenizer
 from trialign.catalogue import Catalogue
 from trialign.cli.base import show, tell
 from trialign.datasets import load
@@ -33,6 +32,7 @@ from trialign.describe.server import ServerMiner
 from trialign.explore.item_grid import ItemGrid
 from trialign.explore.sids import explore_sids
 from trialign.report import write_report
+from trialign.scratch import scratch_tokenizer
 from trialign.sids import SemanticIds
 from trialign.vocabulary import SidVocabulary
 from trialign.workspace import Workspace

@@ -159,8 +159,8 @@ class DecoderOnlyReader:
     Raises
     ------
     ValueError
-        If a prompt and its longest continuation do not fit into the model's sliding window, or exceed the positions
-        beyond which its RoPE scaling (dynamic, longrope) depends on the length of what is read.
+        If a prompt and its longest continuation do not fit into the model's sliding window or its learned positions, or
+        exceed those beyond which its RoPE scaling (dynamic, longrope) depends on the length of what is read.
     """
 
     def __init__(
@@ -264,6 +264,8 @@ def _check_windows(model: PreTrainedModel, length: int, depth: int) -> None:
 
 def _windows(config: Any) -> Iterator[tuple[int, str]]:
     """Yield the lengths up to which the model reads a text as the search does, and what sets them."""
+    if config.model_type == "gpt2":
+        yield config.n_positions, f"{config.n_positions} positions"
     window = getattr(config, "sliding_window", None)
     slides = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
     if window is not None and slides:  # here every layer sees the whole prompt
