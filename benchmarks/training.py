@@ -268,8 +268,8 @@ class Catalogue:
         )
         clock = Clock(self.codes)
         Trainer(
-            self.model(decoder, size), multitask, steps=steps + 1, batch_tokens=4096, precision=precision,
-            observers=[clock], progress=False,
+            self.model(decoder, size), multitask, steps=steps + 1, batch_tokens=4096, micro_tokens=4096,
+            precision=precision, observers=[clock], progress=False,
         ).fit()  # fmt: skip
         return clock.timed()
 
