@@ -304,6 +304,8 @@ def test_the_verdict_follows_the_numbers():
     assert said.count("a clear gain") == 1
     said = conclusion(decisive(worse, unclear, worse).claims())
     assert said.startswith(f"TriAlignGR's claim isn't shown here: no clear cost of {CLAIMS[1].name}.")
+    wide = conclusion(decisive(worse, (1, 1, 0), worse).claims())
+    assert "not clear: a loss of 100% can't be excluded" in wide  # there is no more to lose
     assert conclusion(results_of({FULL: (1, 1, 1)}).claims()).startswith("Not settled")
     one = results_of({FULL: (2,), **{claim.variant: (9,) for claim in CLAIMS}}, seeds=1)
     assert "isn't shown" in conclusion(one.claims())

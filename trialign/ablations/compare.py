@@ -221,7 +221,9 @@ def _sentence(row: Mapping[str, Any]) -> str:
         return f"{change}, a clear {'loss' if row['outcome'] == 'worse' else 'gain'}."
     possible = _possible_loss(row)
     limit = (
-        f"a loss of {possible:.0%} can't be excluded" if np.isfinite(possible) else "one seed tells nothing of others"
+        f"a loss of {min(possible, 1):.0%} can't be excluded"
+        if np.isfinite(possible)
+        else "one seed tells nothing of others"
     )
     return f"{change}, not clear: {limit}."
 
