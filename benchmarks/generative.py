@@ -33,7 +33,7 @@ from trialign.embed.fusion import fuse, whiten
 from trialign.embed.text import TextEmbedder
 from trialign.models import cache_folder
 from trialign.recommend import GenerativeRecommender
-from trialign.scratch import scratch_qwen3, scratch_t5, scratch_tokenizer
+from trialign.scratch import scratch_gpt2, scratch_qwen3, scratch_t5, scratch_tokenizer
 from trialign.sids import JointResidualKMeans, SemanticIds, resolve_collisions
 from trialign.split import Split, leave_one_out
 from trialign.tasks import Multitask
@@ -79,6 +79,20 @@ def qwen3(recipe: Recipe) -> Backbone:
         hidden=recipe.hidden,
         layers=recipe.layers,
         heads=recipe.heads,
+        dropout=recipe.dropout,
+        attention_dropout=0.0,
+        seed=seed,
+    )
+
+
+def gpt2(recipe: Recipe) -> Backbone:
+    """Return what makes a GPT-2 of the recipe's width and depth."""
+    return lambda vocabulary, seed: scratch_gpt2(
+        vocabulary,
+        hidden=recipe.hidden,
+        layers=recipe.layers,
+        heads=recipe.heads,
+        positions=128,
         dropout=recipe.dropout,
         attention_dropout=0.0,
         seed=seed,

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from generative import AveragedSearch, Backbone, Recipe, parameters_of, qwen3, tiger, train_member
+from generative import AveragedSearch, Backbone, Recipe, gpt2, parameters_of, qwen3, tiger, train_member
 from scipy.special import softmax
 
 from trialign.baselines import ItemKNN, Popularity, SASRec, top_items
@@ -147,6 +147,7 @@ METHODS: dict[str, Callable[[Catalogue, Split, int], Fitted]] = {
     "sasrec-two": sasrec_two,
     "trialign": generative(qwen3, Recipe()),
     "trialign-one": generative(qwen3, Recipe(members=1)),
+    "trialign-gpt2": generative(gpt2, Recipe(members=1)),
     "tiger": generative(tiger, Recipe(members=1)),
 }
 
