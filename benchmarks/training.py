@@ -20,7 +20,7 @@ Histories are the train histories of Amazon Beauty, codes are drawn: what is lea
 recipe is warmed up; all take their turns, round after round, and medians over all steps are compared. The seconds are
 the process's CPU seconds of whole steps, the making of examples and batches included. `cpu_seconds_per_epoch` is what
 it takes to supervise every train target once, `ratio` is the speed over the baseline's of the same precision, and
-`ratio_to_fp32` over the baseline's in fp32, in which it is published.
+`ratio_to_fp32` over the baseline's in fp32, as a loop runs that says nothing of precision.
 """
 
 import argparse
