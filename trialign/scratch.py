@@ -1,7 +1,7 @@
 """Small language models from scratch, and the tokenizer that they share: decoders (Qwen3, GPT-2) and T5."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -11,6 +11,7 @@ from transformers import (
     GenerationConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen3Config,
@@ -23,6 +24,8 @@ from trialign.tasks import TASKS
 from trialign.vocabulary import SidVocabulary
 
 _PAD, _END = "<|pad|>", "<|end|>"
+
+_Model = TypeVar("_Model", bound=PreTrainedModel)
 
 
 def scratch_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
@@ -113,13 +116,9 @@ def scratch_qwen3(
         bos_token_id=None,
         attn_implementation="eager",
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = Qwen3ForCausalLM(config)
-        _preserve_variance(model)
+    model = _new(Qwen3ForCausalLM, config, vocabulary, seed)
     _add_dropout(model, dropout)
-    reset_generation(model, vocabulary)
-    return model.eval()
+    return model
 
 
 def scratch_gpt2(
@@ -174,12 +173,7 @@ def scratch_gpt2(
         bos_token_id=None,
         attn_implementation="eager",
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = GPT2LMHeadModel(config)
-        _preserve_variance(model)
-    reset_generation(model, vocabulary)
-    return model.eval()
+    return _new(GPT2LMHeadModel, config, vocabulary, seed)
 
 
 def scratch_t5(
@@ -222,15 +216,22 @@ def scratch_t5(
         eos_token_id=vocabulary.eos_token_id,
         decoder_start_token_id=vocabulary.pad_token_id,
     )
+    return _new(T5ForConditionalGeneration, config, vocabulary, seed)
+
+
+def _new(kind: type[_Model], config: PretrainedConfig, vocabulary: SidVocabulary, seed: int) -> _Model:
+    """Return a model with random weights in evaluation mode; the random state is left as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = T5ForConditionalGeneration(config)
+        model = kind(config)
+        if not config.is_encoder_decoder:
+            _preserve_variance(model)
     reset_generation(model, vocabulary)
     return model.eval()
 
 
 @torch.no_grad()
-def _preserve_variance(model: Qwen3ForCausalLM | GPT2LMHeadModel) -> None:
+def _preserve_variance(model: PreTrainedModel) -> None:
     """Draw the weights so that every layer's output starts about as large as its input.
 
     The library's default, a deviation of 0.02 everywhere, suits wide models; at a width of 128 signals fade from layer
