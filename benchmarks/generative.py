@@ -18,6 +18,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -74,29 +75,17 @@ class Recipe:
 
 def qwen3(recipe: Recipe) -> Backbone:
     """Return what makes the recipe's Qwen3."""
-    return lambda vocabulary, seed: scratch_qwen3(
-        vocabulary,
-        hidden=recipe.hidden,
-        layers=recipe.layers,
-        heads=recipe.heads,
-        dropout=recipe.dropout,
-        attention_dropout=0.0,
-        seed=seed,
-    )
+    return _decoder(scratch_qwen3, recipe)
 
 
 def gpt2(recipe: Recipe) -> Backbone:
     """Return what makes a GPT-2 of the recipe's width and depth."""
-    return lambda vocabulary, seed: scratch_gpt2(
-        vocabulary,
-        hidden=recipe.hidden,
-        layers=recipe.layers,
-        heads=recipe.heads,
-        positions=128,
-        dropout=recipe.dropout,
-        attention_dropout=0.0,
-        seed=seed,
-    )
+    return _decoder(partial(scratch_gpt2, positions=128), recipe)
+
+
+def _decoder(make: Callable[..., PreTrainedModel], recipe: Recipe) -> Backbone:
+    shape = {name: getattr(recipe, name) for name in ("hidden", "layers", "heads", "dropout")}
+    return lambda vocabulary, seed: make(vocabulary, **shape, attention_dropout=0.0, seed=seed)
 
 
 def tiger(recipe: Recipe) -> Backbone:

@@ -42,9 +42,11 @@ NOTES = """\
   known whether seen items were masked, neither of our two rows is the counterpart for sure; look at both.
 - One machine without GPU, one thread: CPU seconds are for comparison within this page. They cover fitting and, where a
   method chooses its settings by itself, that choice too; memory is the whole process's, evaluation included,
-  and for `trialign`, whose models were trained by two processes of their own, that of the evaluation alone.
+  and where models were trained by processes of their own (`trialign`, and `trialign-one` on Sports), that of the
+  evaluation alone.
 - `trialign` is two models, each with semantic IDs of its own, whose probabilities are averaged; `trialign-one` is one
   of them. Averaging pays whatever is averaged: the counterpart of the first is `sasrec-two`, of the second `sasrec`.
+  `trialign-gpt2` is one model again, of GPT-2's shape, with the settings that were chosen for the Qwen3 of the others.
 - Settings of trained models were sought on Amazon Beauty, a few of them, and are used unchanged elsewhere.
 - These data sets have no images: nothing here measures the visual part of the pipeline.
 - Items that share a semantic ID are a tie: a metric is its mean over the orders of the tie."""
