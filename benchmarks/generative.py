@@ -1,10 +1,16 @@
-"""The generative recommender of RESULTS.md: from a catalogue's texts and train histories to trained models.
+"""The generative recommenders of RESULTS.md: from a catalogue's texts and train histories to trained models.
 
-Semantic IDs: MiniLM of title, brand and categories, reduced to 64 half-whitened components, beside the co-occurrence
-vectors of the train histories (a quarter of the cosine); joint residual k-means with three levels of 512 codes, unique
-by reassignment. Model: a Qwen3 of 1.5 M parameters from scratch, trained on SIDSeq→SID alone, every position of a
-history in one pass. All of it is made several times over, from different seeds: every member of the ensemble has its
-own semantic IDs, and an item's probability is the mean of what the members give it.
+Ours (`TRIALIGN`). Semantic IDs: MiniLM of title, brand and categories, reduced to 64 half-whitened components, beside
+the co-occurrence vectors of the train histories (a quarter of the cosine); joint residual k-means with three levels of
+512 codes, unique by reassignment. Model: a Qwen3 of 1.5 M parameters from scratch, trained on SIDSeq→SID alone, every
+position of a history in one pass. All of it is made several times over, from different seeds: every member of the
+ensemble has its own semantic IDs, and an item's probability is the mean of what the members give it.
+
+TIGER's (`TIGER`, arXiv 2305.05065). Semantic IDs: an RQ-VAE of the text alone, three levels of 256 codes, and a suffix
+for items that share theirs. Model: a T5 of four and four layers that learns from one target at a time, the history
+before it as prompt. The paper's text encoder is Sentence-T5, its prompt begins with a token of the user's, and it
+trains 200,000 steps of 256 examples; here are MiniLM, no such token, and the hour that a run may take on this page: two
+passes over the targets instead of almost 400. `TIGER_CAUSAL` trains our model by our recipe on TIGER's semantic IDs.
 
 Members don't depend on each other. To train them side by side, one on each core, give each its own process:
 
@@ -17,9 +23,11 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -33,9 +41,10 @@ from trialign.embed.co_occurrence import co_occurrence_vectors
 from trialign.embed.fusion import fuse, whiten
 from trialign.embed.text import TextEmbedder
 from trialign.models import cache_folder
+from trialign.objectives import objective_of
 from trialign.recommend import GenerativeRecommender
 from trialign.scratch import scratch_gpt2, scratch_qwen3, scratch_t5, scratch_tokenizer
-from trialign.sids import JointResidualKMeans, SemanticIds, resolve_collisions
+from trialign.sids import RQVAE, JointResidualKMeans, SemanticIds, resolve_collisions
 from trialign.split import Split, leave_one_out
 from trialign.tasks import Multitask
 from trialign.train import Trainer
@@ -53,11 +62,13 @@ class Recipe:
     """The settings of a run: of the semantic IDs, of the model and of its training.
 
     Chosen on the validation items of Amazon Beauty; benchmarks/README.md says what more passes would change.
+    ``text_dims`` None keeps the text embedding as it is, ``behaviour_dims`` 0 leaves co-occurrence out. A pass of a
+    decoder goes over all windows of the histories, one of a T5 over all targets.
     """
 
     members: int = 2
     codebook_sizes: tuple[int, ...] = (512, 512, 512)
-    text_dims: int = 64
+    text_dims: int | None = 64
     behaviour_dims: int = 64
     behaviour_weight: float = 0.25
     hidden: int = 128
@@ -88,9 +99,10 @@ def _decoder(make: Callable[..., PreTrainedModel], recipe: Recipe) -> Backbone:
     return lambda vocabulary, seed: make(vocabulary, **shape, attention_dropout=0.0, seed=seed)
 
 
-def tiger(recipe: Recipe) -> Backbone:
-    """Return what makes a T5 of TIGER's size; of the recipe it has the dropout."""
-    return lambda vocabulary, seed: scratch_t5(vocabulary, dropout=recipe.dropout, seed=seed)
+def t5(recipe: Recipe) -> Backbone:
+    """Return what makes a T5 of the recipe's width and depth; its heads and feed-forward layers are TIGER's."""
+    shape = {name: getattr(recipe, name) for name in ("hidden", "layers", "heads", "dropout")}
+    return lambda vocabulary, seed: scratch_t5(vocabulary, **shape, seed=seed)
 
 
 def item_vectors(catalogue: Catalogue, split: Split, recipe: Recipe) -> Float[np.ndarray, "items dim"]:
@@ -100,18 +112,63 @@ def item_vectors(catalogue: Catalogue, split: Split, recipe: Recipe) -> Float[np
     texts = [". ".join(part for part in row if part) for row in table.itertuples(index=False, name=None)]
     kept = EmbeddingCache(cache_folder() / "benchmarks" / catalogue.name)
     content, _ = kept.embed(TextEmbedder(), texts, [None] * len(texts))
+    if recipe.text_dims is not None:
+        content = whiten(content, recipe.text_dims, 0.5)
+    if not recipe.behaviour_dims:
+        return content
     behaviour = co_occurrence_vectors(split.train, split.n_items, recipe.behaviour_dims)
-    known = behaviour.any(axis=1)
-    return fuse(whiten(content, recipe.text_dims, 0.5), behaviour, known, recipe.behaviour_weight)
+    return fuse(content, behaviour, behaviour.any(axis=1), recipe.behaviour_weight)
 
 
-def make_sids(catalogue: Catalogue, split: Split, recipe: Recipe, seed: int) -> SemanticIds:
-    """Return unique semantic IDs of the catalogue's items."""
-    vectors = item_vectors(catalogue, split, recipe)
-    quantizer = JointResidualKMeans(recipe.codebook_sizes, seed=seed).fit(vectors)
-    ids = list(catalogue.items["item_id"])
+#: Makes the semantic IDs of items, by their ids, from their vectors: ``make(vectors, item_ids, codebook_sizes, seed)``.
+MakeSids = Callable[[Float[np.ndarray, "items dim"], Sequence[str], tuple[int, ...], int], SemanticIds]
+
+
+def joint_kmeans(
+    vectors: Float[np.ndarray, "items dim"], item_ids: Sequence[str], codebook_sizes: tuple[int, ...], seed: int
+) -> SemanticIds:
+    """Return semantic IDs of joint residual k-means, unique by reassignment."""
+    quantizer = JointResidualKMeans(codebook_sizes, seed=seed).fit(vectors)
     codes = quantizer.encode(vectors)
-    return resolve_collisions(codes, recipe.codebook_sizes, ids, "reassign", quantizer, vectors)
+    return resolve_collisions(codes, codebook_sizes, item_ids, "reassign", quantizer, vectors)
+
+
+def rqvae(
+    vectors: Float[np.ndarray, "items dim"], item_ids: Sequence[str], codebook_sizes: tuple[int, ...], seed: int
+) -> SemanticIds:
+    """Return semantic IDs of an RQ-VAE as wide as TIGER's; items that share their codes get a suffix."""
+    quantizer = RQVAE(codebook_sizes, latent_dim=32, hidden_dims=(512, 256, 128), seed=seed).fit(vectors)
+    return resolve_collisions(quantizer.encode(vectors), codebook_sizes, item_ids, "suffix")
+
+
+@dataclass(frozen=True)
+class System:
+    """A generative recommender: a name for its folders, its settings, what makes its semantic IDs and its model."""
+
+    name: str
+    recipe: Recipe
+    make_sids: MakeSids
+    backbone: Callable[[Recipe], Backbone]
+
+
+TRIALIGN = System("qwen3", Recipe(), joint_kmeans, qwen3)
+TRIALIGN_ONE = replace(TRIALIGN, recipe=Recipe(members=1))
+TRIALIGN_GPT2 = replace(TRIALIGN_ONE, name="gpt2", backbone=gpt2)
+
+#: TIGER's text and codes.
+_TIGER_ITEMS: dict[str, Any] = {
+    "codebook_sizes": (256, 256, 256),
+    "text_dims": None,
+    "behaviour_dims": 0,
+    "behaviour_weight": 0.0,
+}
+TIGER = System(
+    "tiger",
+    Recipe(members=1, **_TIGER_ITEMS, layers=4, heads=6, drop_items=0.0, passes=2, learning_rate=3e-3),
+    rqvae,
+    t5,
+)
+TIGER_CAUSAL = System("tiger-causal", Recipe(members=1, **_TIGER_ITEMS), rqvae, qwen3)
 
 
 @dataclass(frozen=True)
@@ -122,34 +179,26 @@ class Trained:
     cpu_seconds: float
 
 
-def train_member(
-    catalogue: Catalogue, split: Split, recipe: Recipe, backbone: Callable[[Recipe], Backbone], seed: int, member: int
-) -> Trained:
+def train_member(catalogue: Catalogue, split: Split, system: System, seed: int, member: int) -> Trained:
     """Train a member of an ensemble, in its own folder under ``runs/``; see `train`.
 
     Members of one ensemble, and of ensembles with other seeds below 1000, have different seeds.
     """
-    folder = TRAININGS / catalogue.name / f"{backbone.__name__}-seed{seed}-member{member}"
-    return train(catalogue, split, recipe, seed + 1000 * member, folder, backbone=backbone)
+    folder = TRAININGS / catalogue.name / f"{system.name}-seed{seed}-member{member}"
+    return train(catalogue, split, system, seed + 1000 * member, folder)
 
 
 def train(
-    catalogue: Catalogue,
-    split: Split,
-    recipe: Recipe,
-    seed: int,
-    folder: Path,
-    *,
-    backbone: Callable[[Recipe], Backbone] = qwen3,
-    validated_users: int = 2000,
+    catalogue: Catalogue, split: Split, system: System, seed: int, folder: Path, *, validated_users: int = 2000
 ) -> Trained:
-    """Train by the recipe, or go on where a killed run was; a finished one in `folder` is loaded.
+    """Train a model of the system, or go on where a killed run was; a finished one in `folder` is loaded.
 
     Raises a ValueError if what is finished there was trained by another recipe.
 
     The CPU seconds of a run that was killed and went on are those since its last start, and those before that start
     up to the last checkpoint.
     """
+    recipe = system.recipe
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "training.json"
     # Which other members there are is no matter of one member's training.
@@ -160,16 +209,17 @@ def train(
             raise ValueError(f"{folder} was trained by another recipe, {found['recipe']}; remove it to train anew")
         return Trained(GenerativeRecommender.load(folder / "model"), found["cpu_seconds"])
     started = time.process_time()
-    sids = make_sids(catalogue, split, recipe, seed)
-    vocabulary = SidVocabulary.add_to(scratch_tokenizer(["title"], vocab_size=300), recipe.codebook_sizes)
-    model = backbone(recipe)(vocabulary, seed)
+    vectors, item_ids = item_vectors(catalogue, split, recipe), list(catalogue.items["item_id"])
+    sids = system.make_sids(vectors, item_ids, recipe.codebook_sizes, seed)
+    vocabulary = SidVocabulary.add_to(scratch_tokenizer(["title"], vocab_size=300), sids.codebook_sizes)
+    model = system.backbone(recipe)(vocabulary, seed)
     titles = [""] * catalogue.n_items  # no task reads them
     multitask = Multitask(
         sids, vocabulary, titles, None, split,
         tasks=["SIDSeq→SID"], drop_items=recipe.drop_items, max_history=recipe.max_history, seed=seed,
     )  # fmt: skip
     recommender = GenerativeRecommender(model, vocabulary, sids, max_history=recipe.max_history)
-    steps = steps_of(multitask, recipe)
+    steps = steps_of(model, multitask, split, recipe)
     trainer = Trainer(
         model,
         multitask,
@@ -192,11 +242,14 @@ def train(
     return Trained(recommender, seconds)
 
 
-def steps_of(multitask: Multitask, recipe: Recipe) -> int:
-    """Return the optimizer steps that go through the train histories as often as the recipe says."""
-    sample = multitask.sample(2000)
+def steps_of(model: PreTrainedModel, multitask: Multitask, split: Split, recipe: Recipe) -> int:
+    """Return the optimizer steps that go through all examples of the train histories as often as the recipe says."""
+    sample = islice(objective_of(model).examples(multitask, 0), 2000)
     tokens = np.mean([len(example) for example in sample])
-    return round(recipe.passes * multitask.population_sizes()["SIDSeq→SID"] * tokens / recipe.batch_tokens)
+    windows = multitask.population_sizes()["SIDSeq→SID"]
+    targets = sum(max(len(history) - 1, 0) for history in split.train)
+    examples = targets if model.config.is_encoder_decoder else windows
+    return round(recipe.passes * examples * tokens / recipe.batch_tokens)
 
 
 class AveragedSearch:
@@ -253,7 +306,7 @@ def main() -> None:
     parser.add_argument("--member", type=int, required=True, help="which one is trained, from 0")
     given = parser.parse_args()
     catalogue = load(given.dataset)
-    trained = train_member(catalogue, leave_one_out(catalogue), Recipe(), qwen3, given.seed, given.member)
+    trained = train_member(catalogue, leave_one_out(catalogue), TRIALIGN, given.seed, given.member)
     print(f"{trained.cpu_seconds:.0f} CPU s")
 
 

@@ -22,7 +22,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from generative import AveragedSearch, Backbone, Recipe, gpt2, parameters_of, qwen3, tiger, train_member
+from generative import (
+    TIGER,
+    TIGER_CAUSAL,
+    TRIALIGN,
+    TRIALIGN_GPT2,
+    TRIALIGN_ONE,
+    AveragedSearch,
+    System,
+    parameters_of,
+    train_member,
+)
 from scipy.special import softmax
 
 from trialign.baselines import ItemKNN, Popularity, SASRec, top_items
@@ -127,15 +137,16 @@ def _weights(model: SASRec) -> int:
     return sum(weight.numel() for weight in model.model_.parameters())
 
 
-def generative(backbone: Callable[[Recipe], Backbone], recipe: Recipe) -> Callable[[Catalogue, Split, int], Fitted]:
-    """Return the method that generates semantic IDs with such a backbone; trainings that were killed go on."""
+def generative(system: System) -> Callable[[Catalogue, Split, int], Fitted]:
+    """Return the method that generates semantic IDs as this system does; trainings that were killed go on."""
 
     def fit(catalogue: Catalogue, split: Split, seed: int) -> Fitted:
-        trained = [train_member(catalogue, split, recipe, backbone, seed, member) for member in range(recipe.members)]
+        trained = [train_member(catalogue, split, system, seed, member) for member in range(system.recipe.members)]
         recommenders = [each.recommender for each in trained]
         parameters = sum(parameters_of(each.model) for each in recommenders)
         seconds = sum(each.cpu_seconds for each in trained)
-        return Fitted(AveragedSearch(recommenders), {**asdict(recipe), "parameters": parameters}, cpu_seconds=seconds)
+        settings = {**asdict(system.recipe), "parameters": parameters}
+        return Fitted(AveragedSearch(recommenders), settings, cpu_seconds=seconds)
 
     return fit
 
@@ -145,10 +156,11 @@ METHODS: dict[str, Callable[[Catalogue, Split, int], Fitted]] = {
     "item-knn": item_knn,
     "sasrec": sasrec,
     "sasrec-two": sasrec_two,
-    "trialign": generative(qwen3, Recipe()),
-    "trialign-one": generative(qwen3, Recipe(members=1)),
-    "trialign-gpt2": generative(gpt2, Recipe(members=1)),
-    "tiger": generative(tiger, Recipe(members=1)),
+    "trialign": generative(TRIALIGN),
+    "trialign-one": generative(TRIALIGN_ONE),
+    "trialign-gpt2": generative(TRIALIGN_GPT2),
+    "tiger": generative(TIGER),
+    "tiger-causal": generative(TIGER_CAUSAL),
 }
 
 

@@ -1,6 +1,7 @@
 """The generative recipe of the results page: members with semantic IDs of their own, and the mean of their searches."""
 
 import importlib
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ generative = importlib.import_module("generative")
 
 ITEMS = 24
 SMALL = generative.Recipe(codebook_sizes=(4, 4, 4), hidden=16, layers=1, heads=2, passes=2, batch_tokens=200)
+OURS = replace(generative.TRIALIGN, recipe=SMALL)
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def catalogue(tmp_path, monkeypatch):
     """Users who walk through the items in a circle; the vectors of the items are random, so no model is read."""
     items = pd.DataFrame({"item_id": [f"i{row}" for row in range(ITEMS)], "title": ["thing"] * ITEMS})
     rows = [(f"u{user}", f"i{(user + step) % ITEMS}", step) for user in range(30) for step in range(8)]
-    vectors = np.random.default_rng(0).normal(size=(ITEMS, 6)).astype(np.float32)
+    vectors = np.random.default_rng(0).normal(size=(ITEMS, 40)).astype(np.float32)
     monkeypatch.setattr(generative, "item_vectors", lambda catalogue, split, recipe: vectors)
     return Catalogue(items, pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]), tmp_path, "circle")
 
@@ -55,10 +57,7 @@ def test_searches_are_averaged_by_hand():
 def test_members_have_semantic_ids_of_their_own_and_finished_ones_are_loaded(catalogue, tmp_path, monkeypatch):
     monkeypatch.setattr(generative, "TRAININGS", tmp_path)
     split = leave_one_out(catalogue)
-    both, again = (
-        [generative.train_member(catalogue, split, SMALL, generative.qwen3, 0, member) for member in (0, 1)]
-        for _ in range(2)
-    )
+    both, again = ([generative.train_member(catalogue, split, OURS, 0, member) for member in (0, 1)] for _ in range(2))
     first, second = (member.recommender.sids for member in both)
     assert (first.codes != second.codes).any()
     for sids in (first, second):
@@ -72,4 +71,19 @@ def test_members_have_semantic_ids_of_their_own_and_finished_ones_are_loaded(cat
     np.testing.assert_array_equal(*lists)
     assert (lists[0] >= 0).all()
     with pytest.raises(ValueError, match="another recipe"):
-        generative.train_member(catalogue, split, replace(SMALL, passes=3), generative.qwen3, 0, 1)
+        generative.train_member(catalogue, split, replace(OURS, recipe=replace(SMALL, passes=3)), 0, 1)
+
+
+def test_tiger_trains_on_codes_with_a_suffix_and_its_passes_go_over_targets(catalogue, tmp_path, monkeypatch):
+    monkeypatch.setattr(generative, "TRAININGS", tmp_path)
+    split = leave_one_out(catalogue)
+    recipe = replace(generative.TIGER.recipe, codebook_sizes=(2, 2), hidden=12, layers=1, heads=2, batch_tokens=500)
+    trained = generative.train_member(catalogue, split, replace(generative.TIGER, recipe=recipe), 0, 0)
+    sids = trained.recommender.sids
+    assert sids.codes.shape[1] == 3 and (sids.codes[:, 2] > 0).any(), "24 items share 4 pairs of codes: a suffix"
+    lists = generative.AveragedSearch([trained.recommender], beams=8)(split.histories("test"), 5, False)
+    assert lists.shape == (30, 5) and (lists >= 0).all()
+    # Each of 30 users has five train targets, after one to five items: on average a prompt, three items and the target.
+    tokens = len(trained.recommender.prompt([])) + 4 * 3
+    steps = json.loads((tmp_path / "circle/tiger-seed0-member0/training.json").read_text())["steps"]
+    assert steps == pytest.approx(recipe.passes * 30 * 5 * tokens / 500, abs=1)
