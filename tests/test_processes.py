@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -17,12 +18,13 @@ from safetensors.torch import load_file, save_file
 from training_examples import small_multitask
 from typer.testing import CliRunner
 
+from trialign import sharding
 from trialign.backbone import hub_backbone, load_backbone, save_backbone
 from trialign.batches import answer_losses, collate
 from trialign.checkpoints import Checkpoint, weights_of
 from trialign.cli import app
 from trialign.datasets import load
-from trialign.objectives import PromptToAnswer
+from trialign.objectives import AnswerLoss, PromptToAnswer
 from trialign.processes import Processes
 from trialign.recommend import GenerativeRecommender
 from trialign.scratch import scratch_qwen3, scratch_t5
@@ -72,6 +74,19 @@ from test_processes import {function}
 """
 
 SHARDED = ("--use_fsdp", "--fsdp_version", "2")
+
+
+@pytest.mark.parametrize(("named", "units"), [(["Qwen3DecoderLayer"], 3), (["AnotherLayer"], 1), (None, 1)])
+def test_a_model_without_the_layers_it_names_is_sharded_as_one_unit_and_says_so(named, units, monkeypatch):
+    sharded = []
+    monkeypatch.setattr(sharding, "init_device_mesh", lambda *arguments: None)
+    monkeypatch.setattr(sharding, "fully_shard", lambda module, mesh: sharded.append(module))
+    model = BACKBONES["qwen3"](small_multitask().vocabulary)
+    model._no_split_modules = named
+    warned = pytest.warns(UserWarning, match="Qwen3ForCausalLM has none") if units == 1 else nullcontext()
+    with warned:
+        sharding.shard(loss := AnswerLoss(model), model, torch.device("cpu"), 2)
+    assert len(sharded) == units and sharded[-1] is loss
 
 
 def launch(function, folder, tests, *options):

@@ -1,5 +1,6 @@
 """Weights that are spread over the processes of a training, each holding a part of every matrix (FSDP)."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -18,7 +19,8 @@ def shard(loss: nn.Module, model: PreTrainedModel | PeftModel, device: torch.dev
     """Spread a model's weights over the processes, in place; gradients then come averaged over them.
 
     A layer's weights are whole only while it computes. Embeddings, output layer and what else is in no layer are
-    whole from the loss's forward pass to its backward pass.
+    whole from the loss's forward pass to its backward pass. Of a model that names no layers that is everything, and a
+    warning says so.
 
     Parameters
     ----------
@@ -33,8 +35,15 @@ def shard(loss: nn.Module, model: PreTrainedModel | PeftModel, device: torch.dev
     """
     mesh = init_device_mesh(device.type, (processes,))
     core = model.get_base_model() if isinstance(model, PeftModel) else model
-    layers = set(getattr(core, "_no_split_modules", None) or ())
-    for module in [module for module in core.modules() if type(module).__name__ in layers]:
+    names = set(getattr(core, "_no_split_modules", None) or ())
+    layers = [module for module in core.modules() if type(module).__name__ in names]
+    if not layers:
+        message = (
+            f"{type(core).__name__} has none of the layers that must not be split ({sorted(names)}, from its "
+            "_no_split_modules): each process holds all of its weights while a step computes, which saves less memory"
+        )
+        warnings.warn(message, UserWarning, stacklevel=2)
+    for module in layers:
         fully_shard(module, mesh=mesh)
     fully_shard(loss, mesh=mesh)
 
