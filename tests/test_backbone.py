@@ -93,13 +93,16 @@ def test_scratch_gpt2():
         scratch_gpt2(vocabulary, hidden=30, heads=4)
 
 
-@pytest.mark.parametrize("make", [scratch_qwen3, scratch_gpt2])
+@pytest.mark.parametrize("make", [scratch_qwen3, scratch_gpt2, scratch_t5])
 @pytest.mark.parametrize("hidden", [32, 256])
-def test_scores_of_a_new_decoder_have_a_deviation_near_one(make, hidden):
+def test_scores_of_a_new_model_have_a_deviation_near_one(make, hidden):
     vocabulary = small_multitask().vocabulary
     model = make(vocabulary, hidden=hidden, layers=6, heads=2)
     ids = torch.randint(len(vocabulary), (4, 50), generator=torch.Generator().manual_seed(0))
-    assert 0.5 < model(ids).logits.std() < 2
+    inputs = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
+    assert 0.5 < model(ids, **inputs).logits.std() < 2
+    # ... with embeddings that an optimizer's steps, as large for all weights, can still move.
+    assert float(model.get_input_embeddings().weight.detach().std()) == pytest.approx(hidden**-0.5, rel=0.1)
 
 
 def test_making_a_backbone_leaves_the_random_state_alone():

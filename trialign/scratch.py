@@ -224,7 +224,9 @@ def _new(kind: type[_Model], config: PretrainedConfig, vocabulary: SidVocabulary
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = kind(config)
-        if not config.is_encoder_decoder:
+        if isinstance(model, T5ForConditionalGeneration):
+            _shrink_embeddings(model)
+        else:
             _preserve_variance(model)
     reset_generation(model, vocabulary)
     return model.eval()
@@ -245,6 +247,22 @@ def _preserve_variance(model: PreTrainedModel) -> None:
             inputs = weight.shape[0] if ".c_" in name else weight.shape[1]
             scale = writers if name.endswith(("o_proj.weight", "down_proj.weight", "c_proj.weight")) else 1.0
             weight.normal_(std=scale * inputs**-0.5)
+
+
+@torch.no_grad()
+def _shrink_embeddings(model: T5ForConditionalGeneration) -> None:
+    """Start a T5's embeddings, and what writes to the residual stream, as small as those of the decoders.
+
+    The library starts embeddings with deviation 1, for an optimizer that moves each matrix in proportion to its size
+    (Adafactor). AdamW moves all by as much, and would need thousands of steps to change them. The last norm gives the
+    tied output scores back what smaller embeddings take from them.
+    """
+    hidden, writers = model.config.d_model, (2 * model.config.num_layers) ** -0.5
+    for name, weight in model.named_parameters():
+        if name.endswith((".o.weight", ".wo.weight")):
+            weight.mul_(writers)
+    model.shared.weight.mul_(hidden**-0.5)
+    model.decoder.final_layer_norm.weight.mul_(hidden**0.5)
 
 
 def _add_dropout(model: Qwen3ForCausalLM, share: float) -> None:
