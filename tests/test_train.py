@@ -24,7 +24,7 @@ from trialign.batches import COARSE, EXACT, answer_losses, check_output_layer, c
 from trialign.checkpoints import Checkpoint, weights_of
 from trialign.optimizer import schedule
 from trialign.plots.training import smooth, task_losses, validation_curve
-from trialign.precision import bf16_speedup, resolve_precision
+from trialign.precision import bf16_speedup, flushed_denormals, resolve_precision
 from trialign.scratch import scratch_gpt2, scratch_qwen3
 from trialign.tasks import IGNORED, TASKS, Example, Multitask
 from trialign.train import Trainer
@@ -327,6 +327,28 @@ def test_bad_settings():
         broken.model.norm.weight.fill_(math.nan)
     with pytest.raises(ValueError, match=r"not finite|changes its logits"):
         Trainer(broken, multitask, steps=1, **FAST).fit()
+
+
+def test_tiny_numbers_are_zero_while_a_model_trains_and_only_then():
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor can't take tiny numbers for 0")
+
+    def is_zero():
+        return (torch.tensor(1e-40) * 1.0).item() == 0
+
+    seen, multitask = [], small_multitask()
+
+    def validate(model):
+        seen.append(is_zero())
+        return {"ndcg@10": 0.0}
+
+    Trainer(tiny(multitask), multitask, **{**FAST, "steps": 1, "validate": validate}).fit()
+    assert seen == [True] and not is_zero()
+    with flushed_denormals():
+        with flushed_denormals():
+            assert is_zero()
+        assert is_zero(), "what was so before stays so"
+    assert not is_zero()
 
 
 def test_precision_is_probed():

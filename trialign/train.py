@@ -20,7 +20,7 @@ from trialign.checkpoints import Checkpoint, set_optimizer_tensors, set_weights,
 from trialign.objectives import AnswerLoss
 from trialign.observers import Observer, Step, TensorBoardLog
 from trialign.optimizer import adamw, schedule
-from trialign.precision import autocast, resolve_precision
+from trialign.precision import autocast, flushed_denormals, resolve_precision
 from trialign.processes import Processes
 from trialign.progress import tqdm
 from trialign.sharding import gathered
@@ -178,7 +178,8 @@ class Trainer:
         self._watching = self._begin_watching()
         self._started = time.perf_counter() - self._state.seconds
         try:
-            self._run()
+            with flushed_denormals():
+                self._run()
         finally:
             for observer in self._watching:
                 observer.on_end()
