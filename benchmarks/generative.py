@@ -36,6 +36,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from trialign.catalogue import Catalogue
+from trialign.checkpoints import Checkpoint
 from trialign.datasets import load
 from trialign.embed.cache import EmbeddingCache
 from trialign.embed.co_occurrence import co_occurrence_vectors
@@ -196,8 +197,8 @@ def train(
 
     Raises a ValueError if what is finished there was trained by another recipe.
 
-    The CPU seconds of a run that was killed and went on are those since its last start, and those before that start
-    up to the last checkpoint.
+    Of a run that was killed and went on, the CPU seconds since its last start count, and before that the seconds on the
+    clock up to the checkpoint that it went on from.
     """
     recipe = system.recipe
     folder.mkdir(parents=True, exist_ok=True)
@@ -210,6 +211,8 @@ def train(
             raise ValueError(f"{folder} was trained by another recipe, {found['recipe']}; remove it to train anew")
         return Trained(GenerativeRecommender.load(folder / "model"), found["cpu_seconds"])
     started = time.process_time()
+    found = Checkpoint.latest(folder / "checkpoint")
+    earlier = found.scalars["seconds"] if found else 0.0
     vectors, item_ids = item_vectors(catalogue, split, recipe), list(catalogue.items["item_id"])
     sids = system.make_sids(vectors, item_ids, recipe.codebook_sizes, seed)
     vocabulary = SidVocabulary.add_to(scratch_tokenizer(["title"], vocab_size=300), sids.codebook_sizes)
@@ -238,7 +241,7 @@ def train(
     trainer.fit()
     recommender.save(folder / "model")
     trainer.validation_.to_csv(folder / "validation.csv", index=False)
-    seconds = time.process_time() - started
+    seconds = earlier + time.process_time() - started
     record.write_text(json.dumps({"cpu_seconds": seconds, "recipe": settings, "steps": steps, "seed": seed}))
     return Trained(recommender, seconds)
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from trialign.catalogue import Catalogue
+from trialign.checkpoints import Checkpoint
 from trialign.split import leave_one_out
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -72,6 +73,17 @@ def test_members_have_semantic_ids_of_their_own_and_finished_ones_are_loaded(cat
     assert (lists[0] >= 0).all()
     with pytest.raises(ValueError, match="another recipe"):
         generative.train_member(catalogue, split, replace(OURS, recipe=replace(SMALL, passes=3)), 0, 1)
+
+
+def test_seconds_before_a_kill_are_counted(catalogue, tmp_path, monkeypatch):
+    monkeypatch.setattr(generative, "TRAININGS", tmp_path)
+    split, folder = leave_one_out(catalogue), tmp_path / "circle/qwen3-seed0-member0"
+    generative.train_member(catalogue, split, OURS, 0, 0)
+    (folder / "training.json").unlink()  # as if it had been killed between the last checkpoint and its record
+    before = Checkpoint.latest(folder / "checkpoint").scalars["seconds"]
+    state = next((folder / "checkpoint").glob("step-*/state.json"))
+    state.write_text(state.read_text().replace(json.dumps(before), json.dumps(before + 1000)))
+    assert 1000 < generative.train_member(catalogue, split, OURS, 0, 0).cpu_seconds < 1100
 
 
 def test_tiger_trains_on_codes_with_a_suffix_and_its_passes_go_over_targets(catalogue, tmp_path, monkeypatch):
