@@ -9,9 +9,8 @@ ensemble has its own semantic IDs, and an item's probability is the mean of what
 TIGER's (`TIGER`, arXiv 2305.05065). Semantic IDs: an RQ-VAE of the text alone, three levels of 256 codes, and a suffix
 for items that share theirs. Model: a T5 of four and four layers that learns from one target at a time, the history
 before it as prompt. The paper's text encoder is Sentence-T5, its prompt begins with a token of the user's, and it
-trains 200,000 steps of 256 examples; here are MiniLM, no such token, and the hour that a run may take on this page: two
-and a half passes over the targets instead of almost 400. `TIGER_CAUSAL` trains our model by our recipe on TIGER's
-semantic IDs.
+trains 200,000 steps of 256 examples; here are MiniLM, no such token, and about an hour of one core: two and a half
+passes over the targets instead of almost 400. `TIGER_CAUSAL` trains our model by our recipe on TIGER's semantic IDs.
 
 Members don't depend on each other. To train them side by side, one on each core, give each its own process:
 

@@ -47,7 +47,7 @@ NOTES = """\
 - `trialign` is two models, each with semantic IDs of its own, whose probabilities are averaged; `trialign-one` is one
   of them. Averaging pays whatever is averaged: the counterpart of the first is `sasrec-two`, of the second `sasrec`.
   `trialign-gpt2` is one model again, of GPT-2's shape, with the settings that were chosen for the Qwen3 of the others.
-- `tiger` is TIGER's own recipe in the hour that a run may take here; its paper trains some 150 times as long.
+- `tiger` is TIGER's own recipe, given about an hour; its paper trains on some 150 times as many examples.
   `tiger-causal` is our model and our recipe on the same semantic IDs, of the text alone: what it gains on `tiger`
   is the recipe's, what `trialign-one` gains on it the semantic IDs'. `benchmarks/generative.py` says what else differs
   from the paper.
