@@ -210,8 +210,8 @@ def train(
             raise ValueError(f"{folder} was trained by another recipe, {found['recipe']}; remove it to train anew")
         return Trained(GenerativeRecommender.load(folder / "model"), found["cpu_seconds"])
     started = time.process_time()
-    found = Checkpoint.latest(folder / "checkpoint")
-    earlier = found.scalars["seconds"] if found else 0.0
+    checkpoint = Checkpoint.latest(folder / "checkpoint")
+    earlier = checkpoint.scalars["seconds"] if checkpoint else 0.0
     vectors, item_ids = item_vectors(catalogue, split, recipe), list(catalogue.items["item_id"])
     sids = system.make_sids(vectors, item_ids, recipe.codebook_sizes, seed)
     vocabulary = SidVocabulary.add_to(scratch_tokenizer(["title"], vocab_size=300), sids.codebook_sizes)
