@@ -87,23 +87,22 @@ class Recipe:
 
 def qwen3(recipe: Recipe) -> Backbone:
     """Return what makes the recipe's Qwen3."""
-    return _decoder(scratch_qwen3, recipe)
+    return _shaped(partial(scratch_qwen3, attention_dropout=0.0), recipe)
 
 
 def gpt2(recipe: Recipe) -> Backbone:
     """Return what makes a GPT-2 of the recipe's width and depth."""
-    return _decoder(partial(scratch_gpt2, positions=128), recipe)
-
-
-def _decoder(make: Callable[..., PreTrainedModel], recipe: Recipe) -> Backbone:
-    shape = {name: getattr(recipe, name) for name in ("hidden", "layers", "heads", "dropout")}
-    return lambda vocabulary, seed: make(vocabulary, **shape, attention_dropout=0.0, seed=seed)
+    return _shaped(partial(scratch_gpt2, positions=128, attention_dropout=0.0), recipe)
 
 
 def t5(recipe: Recipe) -> Backbone:
-    """Return what makes a T5 of the recipe's width and depth; its heads and feed-forward layers are TIGER's."""
+    """Return what makes a T5 of the recipe's width and depth; the width of its heads and inner layers is TIGER's."""
+    return _shaped(scratch_t5, recipe)
+
+
+def _shaped(make: Callable[..., PreTrainedModel], recipe: Recipe) -> Backbone:
     shape = {name: getattr(recipe, name) for name in ("hidden", "layers", "heads", "dropout")}
-    return lambda vocabulary, seed: scratch_t5(vocabulary, **shape, seed=seed)
+    return lambda vocabulary, seed: make(vocabulary, **shape, seed=seed)
 
 
 def item_vectors(catalogue: Catalogue, split: Split, recipe: Recipe) -> Float[np.ndarray, "items dim"]:
@@ -189,9 +188,7 @@ def train_member(catalogue: Catalogue, split: Split, system: System, seed: int, 
     return train(catalogue, split, system, seed + 1000 * member, folder)
 
 
-def train(
-    catalogue: Catalogue, split: Split, system: System, seed: int, folder: Path, *, validated_users: int = 2000
-) -> Trained:
+def train(catalogue: Catalogue, split: Split, system: System, seed: int, folder: Path) -> Trained:
     """Train a model of the system, or go on where a killed run was; a finished one in `folder` is loaded.
 
     Raises a ValueError if what is finished there was trained by another recipe.
@@ -232,7 +229,7 @@ def train(
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         seed=seed,
-        validate=recommender.validation(split, users=validated_users),
+        validate=recommender.validation(split, users=2000),
         validate_every=-(-steps // 8),
         checkpoint=folder / "checkpoint",
         checkpoint_every=-(-steps // 24),

@@ -48,9 +48,9 @@ NOTES = """\
   of them. Averaging pays whatever is averaged: the counterpart of the first is `sasrec-two`, of the second `sasrec`.
   `trialign-gpt2` is one model again, of GPT-2's shape, with the settings that were chosen for the Qwen3 of the others.
 - `tiger` is TIGER's own recipe, given about an hour; its paper trains on some 150 times as many examples.
-  `tiger-causal` is our model and our recipe on the same semantic IDs, of the text alone: what it gains on `tiger`
-  is the recipe's, what `trialign-one` gains on it the semantic IDs'. `benchmarks/generative.py` says what else differs
-  from the paper.
+  `tiger-causal` is our model and our recipe on the same semantic IDs, of the text alone: what it gains on `tiger` is
+  due to model and recipe, what `trialign-one` gains on it to the semantic IDs. One seed each.
+  `benchmarks/generative.py` says what else differs from the paper.
 - Settings of trained models were sought on Amazon Beauty, a few of them, and are used unchanged elsewhere.
 - These data sets have no images: nothing here measures the visual part of the pipeline.
 - Items that share a semantic ID are a tie: a metric is its mean over the orders of the tie."""

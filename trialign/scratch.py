@@ -254,8 +254,8 @@ def _shrink_embeddings(model: T5ForConditionalGeneration) -> None:
     """Start a T5's embeddings, and what writes to the residual stream, as small as those of the decoders.
 
     The library starts embeddings with deviation 1, for an optimizer that moves each matrix in proportion to its size
-    (Adafactor). AdamW moves all by as much, and would need thousands of steps to change them. The last norm gives the
-    tied output scores back what smaller embeddings take from them.
+    (Adafactor). AdamW moves all weights by as much, which is little of so large ones. The last norm gives the tied
+    output scores back what smaller embeddings take from them.
     """
     hidden, writers = model.config.d_model, (2 * model.config.num_layers) ** -0.5
     for name, weight in model.named_parameters():
