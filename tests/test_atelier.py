@@ -257,7 +257,7 @@ def test_the_product_has_its_colour_and_stands_inside_the_picture(kind):
     assert border.mean() < 0.02
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31 - 1), st.data())
 def test_any_combination_can_be_drawn(seed, data):
     row = sample_attributes(1, np.random.default_rng(seed)).iloc[0].to_dict()

@@ -39,7 +39,7 @@ def chain():
     return make_split(sequences, 30)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.lists(st.integers(0, 4), min_size=8, max_size=8), min_size=1, max_size=4),
     st.integers(1, 10),

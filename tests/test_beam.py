@@ -114,7 +114,7 @@ def scores_by_item(found, user, n_items):
 prompt = st.lists(st.integers(20, VOCABULARY - 1), min_size=1, max_size=7)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.sampled_from(FAMILIES), sequences(max_items=9), st.lists(prompt, min_size=1, max_size=3))
 def test_enough_beams_equal_brute_force(family, table, prompts):
     model, trie, n_items = MODELS[family], Trie.build(table), len(table)
@@ -150,7 +150,7 @@ def test_as_many_beams_as_leaves_are_exact_and_as_many_as_the_widest_level_are_n
     assert (narrow.items[0] >= 0).sum() == 3
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.sampled_from(("qwen3", "t5")), sequences(max_items=12, fewest=3), st.data())
 def test_masked_items_go_and_the_rest_keep_their_probabilities(family, table, data):
     model, trie, n_items = MODELS[family], Trie.build(table), len(table)
@@ -195,7 +195,7 @@ def test_all_but_k_masked_gives_those_k(family, catalogue):
     assert (found.items[1] == -1).all() and np.isneginf(found.log_probabilities[1]).all()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.sampled_from(("qwen3", "gpt2", "t5")), sequences(max_items=12, fewest=3), st.integers(1, 3))
 def test_a_narrow_beam_equals_beam_search_by_hand(family, table, beams):
     """The reference keeps a sorted list of prefixes and runs a whole forward pass for each."""
@@ -241,7 +241,7 @@ def test_beam_width_by_level(catalogue):
     assert same.items.tolist() == wide.items.tolist()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(sequences(max_items=12, fewest=3), st.data())
 def test_what_nobody_may_get_goes_and_the_rest_keep_their_probabilities(table, data):
     model, trie, n_items = MODELS["gpt2"], Trie.build(table), len(table)

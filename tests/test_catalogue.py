@@ -335,7 +335,7 @@ def test_text_of_parquet_cells() -> None:
 
 
 @given(st.lists(st.text(alphabet='ab",\n\r ', max_size=6), min_size=1, max_size=8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_csv_cells_round_trip_and_lines_are_right(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     folder = tmp_path_factory.mktemp("csv")
     frame = pd.DataFrame({"item_id": [f"i{row}" for row in range(len(texts))], "title": ["t" + text for text in texts]})
@@ -364,7 +364,7 @@ def test_k_core_is_iterated() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), min_size=1, max_size=60), st.integers(1, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_k_core_agrees_with_a_naive_one(pairs: list[tuple[int, int]], k: int) -> None:
     items = pd.DataFrame({"item_id": [str(row) for row in range(8)], "title": "t"})
     interactions = pd.DataFrame([(f"u{u}", str(i), 0) for u, i in pairs], columns=["user_id", "item_id", "timestamp"])
@@ -407,7 +407,7 @@ def test_leave_one_out_by_hand() -> None:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_split_loses_and_leaks_nothing(lengths: list[int]) -> None:
     items, interactions = frames(lengths)
     catalogue = Catalogue.from_tables(items, interactions, ".", "x")

@@ -84,7 +84,7 @@ def diverse_by_hand(record_levels, trie, beams, groups, penalty):
     return {node for node, *_ in alive}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(sequences(max_items=14, fewest=4), st.integers(1, 3), st.integers(3, 6), st.sampled_from([0.0, 0.3, 5.0]))
 def test_diverse_equals_diverse_beam_search_by_hand(table, groups, beams, penalty):
     trie, n_items = Trie.build(table), len(table)

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import time
+import socket
 
 import numpy as np
 import pytest
@@ -135,14 +135,13 @@ def test_shipped_sampling_settings_are_dropped(chat):
     assert answer == [tokenizer.decode(expected, skip_special_tokens=True).strip()]
 
 
-def test_missing_models_are_clear_errors_at_once(tmp_path):
-    start = time.perf_counter()
+def test_missing_models_are_clear_errors_without_the_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("it looked for the network"))
     for make in (captioner, miner):
         with pytest.raises(FileNotFoundError, match=r"Nobody/no-model is not on this machine.*hf download Nobody/no"):
             make("hub:Nobody/no-model")
         with pytest.raises(FileNotFoundError, match="there is no folder"):
             make(f"hub:{tmp_path}/none")
-    assert time.perf_counter() - start < 5
     with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
         require_model(str(tmp_path))
 

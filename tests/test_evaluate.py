@@ -3,7 +3,7 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
@@ -20,7 +20,6 @@ def test_metrics_by_hand():
     assert list(table.columns) == ["recall@1", "ndcg@1", "recall@3", "ndcg@3", "recall@5", "ndcg@5"]
 
 
-@settings(deadline=None)
 @given(st.permutations(range(12)), st.integers(0, 11), st.sampled_from([1, 5, 10]))
 def test_ndcg_agrees_with_scikit_learn(order, target, k):
     scores = np.empty(12)
@@ -30,7 +29,6 @@ def test_ndcg_agrees_with_scikit_learn(order, target, k):
     assert ours[f"ndcg@{k}"][0] == pytest.approx(ndcg_score(relevance, scores[None], k=k))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 2), min_size=6, max_size=6), st.integers(0, 5), st.integers(1, 6))
 def test_ties_give_the_mean_over_all_their_orders(groups, target, k):
     groups = np.array(groups)

@@ -82,7 +82,7 @@ def test_metrics_by_hand(ranks):
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.booleans())
 def test_metrics_of_ranks_are_those_of_the_ranking(seed, per_group, tied):
     """Also where items share a SID, and where the end of the ranking cuts a tie."""

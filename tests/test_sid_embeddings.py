@@ -49,7 +49,7 @@ def test_codebooks_of_a_quantizer_whose_levels_differ_in_shape():
     np.testing.assert_array_equal(sid_rows(model, VOCABULARY, 2), suffix)  # no codebook, no change
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(1e-3, 1e3), st.integers(0, 2**16))
 def test_rows_have_the_size_of_text_embeddings_whatever_theirs(scale, seed):
     model = scratch()

@@ -20,7 +20,7 @@ def skewed(items=500, seed=0):
     return np.concatenate([heap, generator.normal(size=(items // 10, 6)) * 4]).astype(np.float32)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 9), st.integers(0, 40), st.integers(0, 1000))
 def test_every_code_gets_its_share_or_one_more(size, extra, seed):
     items = size + extra
@@ -89,7 +89,7 @@ def test_the_plan_of_two_by_two_is_the_known_one():
     np.testing.assert_allclose(plan, [[kept, 1 - kept], [1 - kept, kept]], rtol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 1000))
 def test_items_give_one_and_codes_receive_equal_shares(items, codes, seed):
     costs = torch.from_numpy(np.random.default_rng(seed).random((items, codes)))

@@ -50,7 +50,7 @@ def test_suffix_by_hand():
     assert sids.resolution["items_colliding_after"] == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CODES)
 def test_suffix_makes_ids_unique_and_marks_only_colliding_items(codes):
     sids = resolve_collisions(codes, (3, 3, 3), ids(len(codes)))
@@ -79,7 +79,7 @@ def test_reassignment_by_hand():
     assert sids.resolution["squared_error_after"] == pytest.approx((4.0 + 0.01 + 0.36) / 4, rel=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(arrays(np.float32, (4, 1), elements=st.floats(-3, 26, width=16)))
 def test_reassignment_costs_no_more_than_the_best_of_all_assignments(embeddings):
     quantizer = grid_quantizer()

@@ -166,7 +166,7 @@ def test_stability_by_hand():
     np.testing.assert_allclose(table["adjusted_rand"], [-0.5, 1, -0.5, np.nan, np.nan, np.nan])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000))
 def test_renumbered_codes_are_the_same_prefixes(seed):
     generator = np.random.default_rng(seed)

@@ -66,7 +66,7 @@ def test_code_usage_by_hand():
         code_usage(codes, (3, 8))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arrays(np.int64, st.integers(1, 30), elements=st.integers(0, 50)).filter(lambda counts: counts.sum() > 0))
 def test_usage_agrees_with_reference_formulas(counts):
     codes = np.repeat(np.arange(len(counts)), counts)[:, None]

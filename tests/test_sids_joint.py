@@ -29,7 +29,7 @@ def fitted(points):
     return JointResidualKMeans((16, 16, 16), rounds=12, progress=False).fit(points)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 3), st.sampled_from([0.0, 0.5]))
 def test_a_wide_search_ranks_all_tuples_as_brute_force_does(seed, groups, prefix_weight):
     generator = np.random.default_rng(seed)

@@ -148,7 +148,7 @@ def test_the_steps_show_who_shares_each_prefix_nearest_first():
 # --- the map --------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=60), st.floats(0.5, 20), st.floats(0.5, 20))
 def test_boxes_of_a_treemap_have_their_share_and_do_not_overlap(sizes, width, height):
     sizes = sorted(sizes, reverse=True)

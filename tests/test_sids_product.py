@@ -93,7 +93,7 @@ def test_components_are_dealt_out_so_that_slices_have_like_products_of_variances
     assert {frozenset(order[:2].tolist()), frozenset(order[2:].tolist())} == {frozenset({0, 3}), frozenset({1, 2})}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(1, 5), min_size=1, max_size=4),
     st.integers(1, 40),
@@ -112,7 +112,7 @@ def test_beams_are_the_nearest_of_all_tuples(sizes, width, seed):
         assert len(np.unique(found[item], axis=0)) == found.shape[1]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(arrays(np.float32, (4, 5), elements=st.floats(-4, 4, width=32)))
 def test_beams_of_embeddings_come_in_order_of_distance(points):
     quantizer = OptimizedProductQuantizer((4, 3), rotations=2).fit(correlated(items=50, dim=5))

@@ -231,7 +231,7 @@ def test_among_equally_near_codes_the_first_wins():
     assert errors.tolist() == [1.0, 0.0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(arrays(np.float32, (5, 3), elements=st.floats(-4, 4, width=32)), st.integers(0, 1000))
 def test_a_wide_beam_finds_every_tuple_in_order_of_distance(points, seed):
     generator = np.random.default_rng(seed)

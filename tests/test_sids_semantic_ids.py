@@ -127,7 +127,7 @@ def test_some_items_in_another_order_keep_their_sids():
         sids.select(["p1", "p9"])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(min_size=1), st.tuples(*[st.integers(0, 300)] * 3), min_size=1, max_size=20))
 def test_any_index_survives_import_and_export(tmp_path_factory, index):
     path = tmp_path_factory.mktemp("index") / "index.json"
@@ -243,7 +243,7 @@ def test_extending_refuses_what_it_cannot_place():
         extend(full, ["c"], np.array([[0, 0]]), quantizer, points(0))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.floats(-2, 26, width=32), min_size=1, max_size=8),
     st.lists(st.lists(st.floats(-2, 26, width=32), max_size=4), min_size=1, max_size=3),

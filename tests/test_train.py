@@ -53,7 +53,7 @@ def foreign_models(size):
 # ---------------------------------------------------------------------- batches and the loss
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(2, 90), min_size=1, max_size=60), st.integers(20, 300), st.sampled_from([EXACT, COARSE]))
 def test_micro_batches_hold_every_example_once(lengths, bound, rounding):
     examples = [Example("t", [i + 1] * n, [IGNORED] * (n - 1) + [i + 1]) for i, n in enumerate(lengths)]

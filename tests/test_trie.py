@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trialign.decode import Trie
@@ -51,7 +51,6 @@ def test_children_of_many_nodes_are_padded():
     assert children.tolist() == [[[1, 2], [-1, -1]], [[8, 9], [-1, -1]]]
 
 
-@settings(deadline=None)
 @given(sequences())
 def test_every_sequence_is_found_and_leads_to_its_items(table):
     trie = Trie.build(table)
@@ -64,7 +63,6 @@ def test_every_sequence_is_found_and_leads_to_its_items(table):
     assert (trie.sequences(np.arange(len(table))) == table[:, : trie.depth]).all()
 
 
-@settings(deadline=None)
 @given(sequences(), st.integers(0, 12))
 def test_step_agrees_with_children(table, token):
     trie = Trie.build(table)
@@ -74,7 +72,6 @@ def test_step_agrees_with_children(table, token):
         assert reached == (children[trie.tokens_of(children) == token].tolist() or [-1])[0]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2**31 - 1)), min_size=1, max_size=9))
 def test_any_token_ids_and_codebook_sizes_do(rows):
     """Sorting packs codes into one integer where they fit; here the row bits and the ids do not matter."""
@@ -90,7 +87,6 @@ def test_sequences_too_long_for_one_integer_are_sorted_all_the_same():
     assert (trie.sequences(np.arange(500)) == table).all()
 
 
-@settings(deadline=None)
 @given(sequences(max_items=8), st.data())
 def test_items_added_give_the_trie_of_all_items(table, data):
     """The added rows continue the table: codes that are new, old, equal to old ones, or longer than any before."""
@@ -113,7 +109,6 @@ def test_added_items_may_have_longer_sequences():
         Trie.build(table).add(np.array([[1, 2, 3]]))
 
 
-@settings(deadline=None)
 @given(sequences(fewest=2), st.data())
 def test_a_mask_leaves_the_prefixes_of_the_trie_of_the_items_left(table, data):
     trie = Trie.build(table)
@@ -127,7 +122,6 @@ def test_a_mask_leaves_the_prefixes_of_the_trie_of_the_items_left(table, data):
     assert reachable == (set() if rebuilt is None else prefixes(rebuilt, range(rebuilt.n_nodes)))
 
 
-@settings(deadline=None)
 @given(sequences(), st.data())
 def test_mask_allows_a_node_when_an_item_below_is_left(table, data):
     trie = Trie.build(table)

@@ -34,7 +34,7 @@ def test_a_title_never_becomes_a_special_token(vocabulary, title):
         assert set(vocabulary.tokenizer(title)["input_ids"]) & set(vocabulary.all_sid_token_ids.tolist())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(st.sampled_from("<>|_abcd0123456789 imstart")))
 def test_no_text_gives_a_special_token(text):
     ids = LLM_VOCABULARY.encode_text(text)
