@@ -3,7 +3,7 @@
     python benchmarks/ablations.py --dataset atelier
     python benchmarks/ablations.py --dataset atelier --seeds 3 4
     python benchmarks/ablations.py --dataset atelier --questions noise sids --steps 100 --out /tmp/ablations
-    python benchmarks/ablations.py --dataset movielens-posters --steps 1500 --questions components sids claims
+    python benchmarks/ablations.py --dataset movielens-posters --steps 1500
 
 One JSON file a variant and seed (see `trialign.ablations`); runs that are recorded are skipped, so a killed command
 goes on where it was. Notebook 07 reads the files. Captions and interests are those recorded for the data set
