@@ -2,11 +2,12 @@
 
 import json
 import shutil
-import socket
 
+import httpx
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfApi
 from PIL import Image
 from tiny_models import tiny_qwen2, tiny_qwen2_5_vl, tiny_qwen2_vl, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, GenerationConfig
@@ -135,8 +136,7 @@ def test_shipped_sampling_settings_are_dropped(chat):
     assert answer == [tokenizer.decode(expected, skip_special_tokens=True).strip()]
 
 
-def test_missing_models_are_clear_errors_without_the_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("it looked for the network"))
+def test_missing_models_are_clear_errors(tmp_path):
     for make in (captioner, miner):
         with pytest.raises(FileNotFoundError, match=r"Nobody/no-model is not on this machine.*hf download Nobody/no"):
             make("hub:Nobody/no-model")
@@ -144,6 +144,16 @@ def test_missing_models_are_clear_errors_without_the_network(tmp_path, monkeypat
             make(f"hub:{tmp_path}/none")
     with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
         require_model(str(tmp_path))
+
+
+def test_a_silent_hub_is_waited_for_a_few_seconds_only(monkeypatch):
+    def silent(hub, name, *, revision, timeout):
+        assert timeout <= 10
+        raise httpx.ConnectTimeout("no answer")
+
+    monkeypatch.setattr(HfApi, "model_info", silent)
+    with pytest.raises(FileNotFoundError, match=r"the hub can't be asked \(ConnectTimeout\); fetch it with"):
+        require_model("Nobody/no-model")
 
 
 def test_base_models_are_refused(chat, tmp_path):
